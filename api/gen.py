@@ -1,0 +1,422 @@
+#!/usr/bin/env python3
+"""The one generator. Reads the tables of this folder, checks them, writes C and documentation.
+
+    gen.py OUTDIR            writes farwarp/cuda.h, cuda_ops.h, cuda_calls.inc, client_exports.inc,
+                             client_procs.inc, cuda_names.inc into OUTDIR
+    gen.py --coverage FILE   writes the coverage page
+    gen.py --check           only checks the tables
+
+Errors are reported as file:line: error: text. What the notation means stands at the top of each table.
+It does not decide anything about a call: every decision is a word in the table.
+"""
+import os
+import re
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CLASSES = ('local', 'async', 'sync')
+NEEDS = ('none', 'init', 'context')
+DIRECTIONS = ('in', 'out', 'out?', 'inout', 'buf')
+FAMILIES = ('ptsz', 'ptds')
+
+
+class TableError(Exception):
+    pass
+
+
+def fail(path, line, text):
+    raise TableError('%s:%d: error: %s' % (os.path.relpath(path), line, text))
+
+
+class Param:
+    def __init__(self, direction, ctype, name):
+        self.direction, self.ctype, self.name = direction, ctype, name
+
+    def declare(self):
+        return '%s%s%s' % (self.ctype, '' if self.ctype.endswith('*') else ' ', self.name)
+
+
+class Call:
+    """One exported symbol with its per-thread-stream twins."""
+
+    def __init__(self, name, base, abi, line):
+        self.name, self.base, self.abi, self.line = name, base, abi, line
+        self.families = {}      # 'ptsz' or 'ptds' -> ABI version
+        self.klass = self.needs = self.custom = self.refuse = None
+        self.section = ''
+        self.params = []
+
+    def args(self):
+        return ', '.join(p.declare() for p in self.params) or 'void'
+
+    def names(self):
+        return ', '.join(p.name for p in self.params)
+
+    def stream(self):
+        """The stream that a ptsz twin replaces: the last parameter of type CUstream, or None."""
+        found = [p for p in self.params if p.ctype == 'CUstream']
+        return found[-1] if found else None
+
+
+def strip_comment(text):
+    return text.split('#', 1)[0].rstrip() if text.lstrip().startswith('#') else text.rstrip()
+
+
+def read_calls(path):
+    calls, section, call, seen = [], '', None, {}
+    for number, raw in enumerate(open(path, encoding='utf-8'), 1):
+        if raw.startswith('# ---- '):
+            section = raw[7:].strip()
+        text = strip_comment(raw)
+        if not text.strip():
+            continue
+        if text.startswith('call '):
+            words = text.split()
+            if len(words) < 5:
+                fail(path, number, 'a call needs: NAME BASE@ABI CLASS NEEDS')
+            name, versioned, rest = words[1], words[2], words[3:]
+            match = re.fullmatch(r'(cu\w+)@(\d+)', versioned)
+            if not match:
+                fail(path, number, 'cannot read "%s" as BASE@ABI' % versioned)
+            if name in seen:
+                fail(path, number, '%s is already on line %d' % (name, seen[name]))
+            seen[name] = number
+            call = Call(name, match.group(1), int(match.group(2)), number)
+            call.section = section
+            for word in rest:
+                family = re.fullmatch(r'(\w+)@(\d+)', word)
+                if family and family.group(1) in FAMILIES:
+                    call.families[family.group(1)] = int(family.group(2))
+                elif word in CLASSES and call.klass is None:
+                    call.klass = word
+                elif word in NEEDS and call.needs is None:
+                    call.needs = word
+                elif word == 'custom=client':
+                    call.custom = 'client'
+                elif re.fullmatch(r'refuse=[A-Z_]+', word):
+                    call.refuse = 'CUDA_ERROR_' + word[7:]
+                else:
+                    fail(path, number, 'unknown word "%s"' % word)
+            if call.klass is None or call.needs is None:
+                fail(path, number, '%s has no class or no needs' % name)
+            calls.append(call)
+            continue
+        match = re.fullmatch(r'\t(\S+)\t([^\t]+)\t(\w+)', text)
+        if not match or call is None:
+            fail(path, number, 'cannot read this as DIRECTION TYPE NAME')
+        direction, ctype, name = match.groups()
+        if direction not in DIRECTIONS:
+            fail(path, number, 'unknown direction "%s"' % direction)
+        if direction != 'in' and not ctype.endswith('*'):
+            fail(path, number, '%s is %s but not a pointer' % (name, direction))
+        call.params.append(Param(direction, ctype, name))
+    versions = {}
+    for c in calls:
+        for family, abi in [('', c.abi)] + list(c.families.items()):
+            key = (c.base, family, abi)
+            if key in versions:
+                fail(path, c.line, '%s@%d is already on line %d' % (c.base, abi, versions[key]))
+            versions[key] = c.line
+    return calls
+
+
+def read_types(path):
+    """Returns a list of (kind, line, ...) items in file order; the notation is nearly C, so fields stay text."""
+    items, stack = [], []
+    for number, raw in enumerate(open(path, encoding='utf-8'), 1):
+        text = strip_comment(raw)
+        if not text.strip():
+            continue
+        words = text.split()
+        if stack and stack[-1][0] in ('struct', 'union'):
+            if words[0] == 'end':
+                node = stack.pop()
+                node[3] = words[1] if len(words) > 1 else ''
+                continue
+            if words[0] in ('struct', 'union') and len(words) == 1:
+                node = [words[0], number, [], '']
+                stack[-1][2].append(node)
+                stack.append(node)
+                continue
+            match = re.fullmatch(r'\t+([^\t]+)\t(\w+(?:\[\w+\])*)', text)
+            if not match:
+                fail(path, number, 'cannot read this as TYPE NAME')
+            stack[-1][2].append((match.group(1), match.group(2)))
+            continue
+        if text.startswith('\t'):
+            if not items or items[-1][0] not in ('enum', 'errors'):
+                fail(path, number, 'a row outside any block')
+            items[-1][3].append((number, text.strip()))
+            continue
+        kind = words[0]
+        if kind in ('struct', 'union'):
+            align = [w[6:] for w in words[2:] if w.startswith('align=')]
+            tag = [w for w in words[2:] if not w.startswith('align=')]
+            node = [kind, number, [], '']
+            items.append((kind, number, words[1], node, tag[0] if tag else '', align[0] if align else None))
+            stack.append(node)
+        elif kind == 'enum':
+            items.append((kind, number, words[1], []))
+        elif kind == 'handle' and len(words) == 3:
+            items.append((kind, number, words[1], words[2]))
+        elif kind in ('alias', 'const') and len(words) > 2:
+            items.append((kind, number, words[1], ' '.join(words[2:])))
+        elif kind == 'callback':
+            match = re.fullmatch(r'callback (\w+) (.+?) \((.*)\)', text)
+            if not match:
+                fail(path, number, 'cannot read this callback')
+            items.append((kind, number) + match.groups())
+        else:
+            fail(path, number, 'unknown word "%s"' % kind)
+    if stack:
+        fail(path, stack[0][1], 'this block has no end')
+    return items
+
+
+def read_errors(path):
+    """Rows of VALUE NAME TEXT."""
+    rows = []
+    for number, raw in enumerate(open(path, encoding='utf-8'), 1):
+        text = strip_comment(raw)
+        if not text:
+            continue
+        match = re.fullmatch(r'(\d+)\t(CUDA_\w+)\t(.+)', text)
+        if not match:
+            fail(path, number, 'cannot read this as VALUE NAME TEXT')
+        rows.append((int(match.group(1)), match.group(2), match.group(3)))
+    return rows
+
+
+# ---- output ------------------------------------------------------------------------------------------------------
+
+BANNER = '/* Made by api/gen.py from api/%s. Do not edit. */\n'
+
+
+def emit_fields(node, depth):
+    tabs, out = '\t' * depth, []
+    for field in node[2]:
+        if isinstance(field, list):
+            out.append('%s%s {' % (tabs, field[0]))
+            out += emit_fields(field, depth + 1)
+            out.append('%s}%s;' % (tabs, ' ' + field[3] if field[3] else ''))
+        else:
+            ctype, name = field
+            out.append('%s%s%s%s;' % (tabs, ctype, '' if ctype.endswith('*') else ' ', name))
+    return out
+
+
+def emit_header(types, errors, calls):
+    out = [BANNER % 'cuda.types and cuda.api',
+           '#ifndef FARWARP_CUDA_H\n#define FARWARP_CUDA_H\n',
+           '#include <stddef.h>\n#include <stdint.h>\n',
+           '#ifdef __cplusplus\nextern "C" {\n#endif\n']
+    for item in types:
+        kind, name = item[0], item[2]
+        if kind == 'handle':
+            out.append('typedef struct %s *%s;' % (item[3], name))
+        elif kind == 'alias':
+            out.append('typedef %s %s;' % (item[3], name))
+        elif kind == 'callback':
+            out.append('typedef %s (*%s)(%s);' % (item[3], name, item[4] or 'void'))
+        elif kind == 'const':
+            out.append('#define %s %s' % (name, item[3]))
+        elif kind == 'enum':
+            out.append('\ntypedef enum {')
+            for _, row in item[3]:
+                words = row.split('\t')
+                out.append('\t%s%s,' % (words[0], ' = ' + words[1] if len(words) > 1 else ''))
+            out.append('} %s;' % name)
+        else:
+            node, tag, align = item[3], item[4], item[5]
+            attribute = '__attribute__((aligned(%s))) ' % align if align else ''
+            out.append('\ntypedef %s %s%s {' % (kind, attribute, tag))
+            out += emit_fields(node, 1)
+            out.append('} %s;' % name)
+        if name == 'CUdevice':
+            out.append('\ntypedef enum {')
+            out += ['\t%s = %d,' % (e[1], e[0]) for e in errors]
+            out.append('} CUresult;\n')
+    out.append('')
+    for c in calls:
+        out.append('CUresult %s(%s);' % (c.name, c.args()))
+        for family in c.families:
+            out.append('CUresult %s_%s(%s);' % (c.name, family, c.args()))
+    out.append('\n#ifdef __cplusplus\n}\n#endif\n#endif')
+    return '\n'.join(out) + '\n'
+
+
+def emit_ops(calls):
+    """struct cuda_ops: one member a prototype; the ptsz/ptds twins share it."""
+    out = [BANNER % 'cuda.api', '#ifndef FARWARP_CUDA_OPS_H\n#define FARWARP_CUDA_OPS_H\n',
+           '#include <farwarp/cuda.h>\n',
+           '/* An implementation of the driver API. A NULL member is a call that it does not serve. */',
+           'struct cuda_ops {', '\tconst char *name; /* "soft", "native", ... */']
+    out += ['\tCUresult (*%s)(%s);' % (c.name, c.args()) for c in calls if not c.custom]
+    out.append('};\n')
+    out.append('enum cuda_call_id {')
+    out += ['\tCALL_%s,' % c.name for c in calls]
+    out.append('\tCALL_COUNT\n};\n#endif')
+    return '\n'.join(out) + '\n'
+
+
+KINDS = {'int': 'I32', 'unsigned': 'U32', 'size_t': 'U64', 'CUdevice': 'I32', 'unsigned long long': 'U64',
+         'uint64_t': 'U64', 'uint32_t': 'U32', 'unsigned char': 'U8', 'unsigned short': 'U16', 'float': 'F32',
+         'CUdeviceptr': 'PTR64', 'CUdeviceptr_v1': 'U32', 'const char*': 'STR', 'CUtexObject': 'U64',
+         'CUsurfObject': 'U64', 'CUmemGenericAllocationHandle': 'PTR64', 'CUgraphConditionalHandle': 'U64'}
+
+
+def kind_of(param, types):
+    ctype = param.ctype
+    if ctype in KINDS:
+        return KINDS[ctype]
+    if ctype.endswith('*'):
+        target = ctype[:-1].strip()
+        if param.direction in ('out', 'out?', 'inout') and KINDS.get(target) in ('I32', 'U32', 'U64', 'PTR64', 'F32'):
+            return 'OUT_' + KINDS[target]
+        if param.direction in ('out', 'out?', 'inout') and (target.endswith('*') or types.get(target) == 'handle'):
+            return 'OUT_PTR64'
+        return 'POINTER'
+    if types.get(ctype) in ('handle', 'callback'):
+        return 'POINTER'
+    if types.get(ctype) == 'enum':
+        return 'I32'
+    return 'STRUCT'
+
+
+def emit_call_rows(calls, types):
+    """Rows for call formatting: struct call_param arrays and struct call_desc calls[]."""
+    kinds = {t[2]: t[0] for t in types}
+    out = [BANNER % 'cuda.api']
+    for c in calls:
+        rows = ['{ "%s", CALL_ARG_%s, CALL_DIR_%s }' %
+                (p.name, kind_of(p, kinds), p.direction.upper().replace('?', '_OPTIONAL')) for p in c.params]
+        if rows:
+            out.append('static const struct call_param params_%s[] = {\n\t%s,\n};' % (c.name, ',\n\t'.join(rows)))
+    out.append('\nconst struct call_desc call_descs[CALL_COUNT] = {')
+    for c in calls:
+        out.append('\t[CALL_%s] = { "%s", CALL_CLASS_%s, %s, %d },' % (
+            c.name, c.name, c.klass.upper(), 'params_' + c.name if c.params else 'NULL', len(c.params)))
+    out.append('};')
+    return '\n'.join(out) + '\n'
+
+
+def emit_exports(calls):
+    """The exported symbols: gate, NULL checks of outputs, trace, then the implementation."""
+    out = [BANNER % 'cuda.api']
+    for c in calls:
+        if c.custom:
+            continue
+        checks = ['%s == NULL' % p.name for p in c.params if p.direction in ('out', 'inout')]
+        for family in [''] + list(c.families):
+            stream = c.stream() if family == 'ptsz' else None
+            out.append('CL_EXPORT CUresult\n%s%s(%s)\n{' % (c.name, '_' + family if family else '', c.args()))
+            if stream:
+                out.append('\tif (%s == NULL)\n\t\t%s = CU_STREAM_PER_THREAD;' % (stream.name, stream.name))
+            if c.refuse:
+                out.append('\treturn cl_refuse(CALL_%s, CL_NEEDS_%s, %s);\n}\n' % (c.name, c.needs.upper(), c.refuse))
+                continue
+            out.append('\tCUresult result = cl_enter(CALL_%s, CL_NEEDS_%s);' % (c.name, c.needs.upper()))
+            if checks:
+                out.append('\tif (result == CUDA_SUCCESS && (%s))\n\t\tresult = CUDA_ERROR_INVALID_VALUE;'
+                           % ' || '.join(checks))
+            out.append('\tif (result == CUDA_SUCCESS) {')
+            out.append('\t\tif (cl_ops->%s == NULL)\n\t\t\tresult = cl_unserved(CALL_%s);' % (c.name, c.name))
+            body = 'result = cl_ops->%s(%s);' % (c.name, c.names())
+            if family and not stream:
+                out.append('\t\telse {\n\t\t\tcl_ptds_begin();\n\t\t\t%s\n\t\t\tcl_ptds_end();\n\t\t}' % body)
+            else:
+                out.append('\t\telse\n\t\t\t%s' % body)
+            out.append('\t}')
+            arguments = ', '.join('&' + p.name for p in c.params)
+            out.append('\tCL_LEAVE(CALL_%s, result%s);\n\treturn result;\n}\n' % (c.name, ', ' + arguments if arguments else ''))
+    return '\n'.join(out) + '\n'
+
+
+def emit_procs(calls):
+    """The cuGetProcAddress map, sorted by base name, family and version."""
+    out = [BANNER % 'cuda.api']
+    rows = []
+    for c in calls:
+        rows.append((c.base, 0, c.abi, c.name))
+        for family, abi in c.families.items():
+            rows.append((c.base, 1, abi, c.name + '_' + family))
+    for base, per_thread, abi, symbol in sorted(rows):
+        out.append('{ "%s", %d, %d, (void *)%s },' % (base, per_thread, abi, symbol))
+    return '\n'.join(out) + '\n'
+
+
+def emit_names(errors):
+    out = [BANNER % 'cuda.errors']
+    out += ['{ %d, "%s", "%s" },' % e for e in errors]
+    return '\n'.join(out) + '\n'
+
+
+def emit_coverage(calls):
+    exported = sum(1 + len(c.families) for c in calls)
+    custom = [c for c in calls if c.custom]
+    refused = [c for c in calls if c.refuse]
+    out = ['# Coverage of the CUDA driver API', '',
+           'Made by `api/gen.py --coverage` from `api/cuda.api`; a test keeps it equal to the table, and another one keeps the',
+           'table equal to what the software GPU really serves.', '',
+           '%d prototypes, %d exported names: %d served by the implementation behind `struct cuda_ops`, %d answered by hand in '
+           '`src/client` (custom), %d refused.' % (len(calls), exported, len(calls) - len(custom) - len(refused),
+                                                    len(custom), len(refused)), '']
+    sections = []
+    for c in calls:
+        if c.section not in sections:
+            sections.append(c.section)
+    for section in sections:
+        out += ['## ' + section[:1].upper() + section[1:], '', '| call | found as | class | answer |', '|---|---|---|---|']
+        for c in calls:
+            if c.section != section:
+                continue
+            answer = 'custom: src/client' if c.custom else 'refused: %s' % c.refuse if c.refuse else 'served'
+            found = ['%s %d' % (c.base, c.abi)] + ['%s %d' % f for f in c.families.items()]
+            out.append('| `%s` | %s | %s | %s |' % (c.name, ', '.join(found), c.klass, answer))
+        out.append('')
+    return '\n'.join(out)
+
+
+def write(path, text):
+    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+    with open(path, 'w', encoding='utf-8') as stream:
+        stream.write(text)
+
+
+def main(argv):
+    if len(argv) < 2 or argv[1] in ('-h', '--help'):
+        print(__doc__)
+        return 0 if len(argv) > 1 else 2
+    tables = HERE
+    if '--tables' in argv:
+        at = argv.index('--tables')
+        tables = argv[at + 1]
+        del argv[at:at + 2]
+    try:
+        calls = read_calls(os.path.join(tables, 'cuda.api'))
+        types = read_types(os.path.join(tables, 'cuda.types'))
+        errors = read_errors(os.path.join(tables, 'cuda.errors'))
+    except TableError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if argv[1] == '--check':
+        return 0
+    if argv[1] == '--coverage':
+        write(argv[2], emit_coverage(calls))
+        return 0
+    if argv[1] == '--exports':
+        for c in calls:
+            print('\n'.join([c.name] + [c.name + '_' + f for f in c.families]))
+        return 0
+    outdir = argv[1]
+    write(os.path.join(outdir, 'farwarp', 'cuda.h'), emit_header(types, errors, calls))
+    write(os.path.join(outdir, 'cuda_ops.h'), emit_ops(calls))
+    write(os.path.join(outdir, 'cuda_calls.inc'), emit_call_rows(calls, types))
+    write(os.path.join(outdir, 'client_exports.inc'), emit_exports(calls))
+    write(os.path.join(outdir, 'client_procs.inc'), emit_procs(calls))
+    write(os.path.join(outdir, 'cuda_names.inc'), emit_names(errors))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv))

@@ -1,0 +1,3 @@
+#include "thread.h"
+
+__thread struct fw_thread fw_thread;
