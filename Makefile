@@ -1,0 +1,69 @@
+# A thin front for Meson: everything is built in build/, the command is build/farwarp, the drop-in libraries are in build/lib.
+#
+#   make          build
+#   make demo     install what is missing, build, diagnose this machine, run a CUDA program on the best GPU there is
+#   make check    install what is missing, build, run all tests
+#   make check-real   more real programs and NVIDIA's libraries (fetches them from PyPI into build/)
+#   make check-gpu    the same tests on this machine's own GPU and driver
+#   make asan, make tsan, make fuzz, make bench, make clean
+
+BUILD ?= build
+MESON ?= meson
+SETUP_FLAGS ?=
+
+.PHONY: all deps setup demo check check-real check-gpu asan tsan fuzz bench coverage clean
+
+all: setup
+	@ninja -C $(BUILD) $(NINJA_FLAGS)
+
+setup: $(BUILD)/build.ninja
+
+$(BUILD)/build.ninja:
+	@$(MESON) setup $(BUILD) $(SETUP_FLAGS)
+
+deps:
+	@pkg/install-deps.sh build
+
+demo: deps all
+	@BUILD=$(BUILD) sh examples/demo.sh
+
+check:
+	@pkg/install-deps.sh check
+	@$(MAKE) --no-print-directory all
+	@$(MESON) test -C $(BUILD) --print-errorlogs $(TEST_FLAGS)
+
+check-real: all
+	@python3 tests/real/run.py --build $(BUILD) --all
+
+check-gpu: all
+	@python3 tests/real/run.py --build $(BUILD) --native
+
+# The suites under sanitizers, in build folders of their own.
+asan:
+	@$(MESON) setup $(BUILD)-asan -Db_sanitize=address,undefined -Db_lundef=false -Disa_levels=false $(SETUP_FLAGS) 2>/dev/null || true
+	@ninja -C $(BUILD)-asan
+	@ASAN_OPTIONS=detect_leaks=0:handle_segv=0:allow_user_segv_handler=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		$(MESON) test -C $(BUILD)-asan --print-errorlogs --timeout-multiplier 10 $(TEST_FLAGS)
+
+tsan:
+	@$(MESON) setup $(BUILD)-tsan -Db_sanitize=thread -Db_lundef=false -Disa_levels=false $(SETUP_FLAGS) 2>/dev/null || true
+	@ninja -C $(BUILD)-tsan
+	@TSAN_OPTIONS=halt_on_error=1:handle_segv=0 $(MESON) test -C $(BUILD)-tsan --print-errorlogs --timeout-multiplier 10 \
+		--suite unit --suite device $(TEST_FLAGS)
+
+# SECONDS of libFuzzer on each reader of foreign bytes.
+SECONDS ?= 60
+fuzz:
+	@CC=$${CC:-clang-19} $(MESON) setup $(BUILD)-fuzz -Dfuzz=true -Db_lundef=false -Disa_levels=false $(SETUP_FLAGS) 2>/dev/null || true
+	@ninja -C $(BUILD)-fuzz
+	@sh tests/fuzz/run.sh $(BUILD)-fuzz $(SECONDS)
+
+bench: all
+	@python3 bench/run.py --build $(BUILD)
+
+# docs/coverage.md is made from the table; a test keeps it equal.
+coverage:
+	@python3 api/gen.py --coverage docs/coverage.md
+
+clean:
+	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
