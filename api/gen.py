@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """The one generator. Reads the tables of this folder, checks them, writes C and documentation.
 
-    gen.py OUTDIR            writes farwarp/cuda.h, cuda_ops.h, cuda_calls.inc, client_exports.inc,
-                             client_procs.inc, cuda_names.inc into OUTDIR
+    gen.py OUTDIR            writes farwarp/cuda.h, cuda_ops.h, cuda_calls.inc, client_custom.h, client_exports.inc,
+                             client_procs.inc, cuda_names.inc, cuda_marks.inc, cuda_null_tests.inc into OUTDIR
     gen.py --coverage FILE   writes the coverage page
+    gen.py --exports         prints the exported names, sorted
+    gen.py --procs           prints the cuGetProcAddress map: BASE FAMILY ABI SYMBOL, sorted
     gen.py --check           only checks the tables
+    --tables DIR             reads the tables of another folder
 
 Errors are reported as file:line: error: text. What the notation means stands at the top of each table.
 It does not decide anything about a call: every decision is a word in the table.
@@ -28,12 +31,18 @@ def fail(path, line, text):
     raise TableError('%s:%d: error: %s' % (os.path.relpath(path), line, text))
 
 
+def declare(ctype, name):
+    """TYPE NAME, with the stars at the name."""
+    bare = ctype.rstrip('*')
+    return '%s %s%s' % (bare.rstrip(), '*' * (len(ctype) - len(bare)), name)
+
+
 class Param:
     def __init__(self, direction, ctype, name):
         self.direction, self.ctype, self.name = direction, ctype, name
 
     def declare(self):
-        return '%s%s%s' % (self.ctype, '' if self.ctype.endswith('*') else ' ', self.name)
+        return declare(self.ctype, self.name)
 
 
 class Call:
@@ -42,7 +51,9 @@ class Call:
     def __init__(self, name, base, abi, line):
         self.name, self.base, self.abi, self.line = name, base, abi, line
         self.families = {}      # 'ptsz' or 'ptds' -> ABI version
-        self.klass = self.needs = self.custom = self.refuse = None
+        self.klass = self.needs = self.refuse = None
+        self.custom = False     # answered by hand in src/client; no member in struct cuda_ops
+        self.wrap = False       # the same, but around a member of struct cuda_ops
         self.section = ''
         self.params = []
 
@@ -52,10 +63,12 @@ class Call:
     def names(self):
         return ', '.join(p.name for p in self.params)
 
-    def stream(self):
-        """The stream that a ptsz twin replaces: the last parameter of type CUstream, or None."""
-        found = [p for p in self.params if p.ctype == 'CUstream']
-        return found[-1] if found else None
+    def streams(self):
+        """The parameters that a ptsz twin replaces when they are 0."""
+        return [p for p in self.params if p.ctype == 'CUstream']
+
+    def symbols(self):
+        return [self.name] + ['%s_%s' % (self.name, family) for family in self.families]
 
 
 def strip_comment(text):
@@ -92,13 +105,17 @@ def read_calls(path):
                 elif word in NEEDS and call.needs is None:
                     call.needs = word
                 elif word == 'custom=client':
-                    call.custom = 'client'
+                    call.custom = True
+                elif word == 'wrap=client':
+                    call.wrap = True
                 elif re.fullmatch(r'refuse=[A-Z_]+', word):
                     call.refuse = 'CUDA_ERROR_' + word[7:]
                 else:
                     fail(path, number, 'unknown word "%s"' % word)
             if call.klass is None or call.needs is None:
                 fail(path, number, '%s has no class or no needs' % name)
+            if call.custom + call.wrap + bool(call.refuse) > 1:
+                fail(path, number, '%s has more than one of custom, wrap and refuse' % name)
             calls.append(call)
             continue
         match = re.fullmatch(r'\t(\S+)\t([^\t]+)\t(\w+)', text)
@@ -200,8 +217,7 @@ def emit_fields(node, depth):
             out += emit_fields(field, depth + 1)
             out.append('%s}%s;' % (tabs, ' ' + field[3] if field[3] else ''))
         else:
-            ctype, name = field
-            out.append('%s%s%s%s;' % (tabs, ctype, '' if ctype.endswith('*') else ' ', name))
+            out.append('%s%s;' % (tabs, declare(*field)))
     return out
 
 
@@ -250,7 +266,9 @@ def emit_ops(calls):
     out = [BANNER % 'cuda.api', '#ifndef FARWARP_CUDA_OPS_H\n#define FARWARP_CUDA_OPS_H\n',
            '#include <farwarp/cuda.h>\n',
            '/* An implementation of the driver API. A NULL member is a call that it does not serve. */',
-           'struct cuda_ops {', '\tconst char *name; /* "soft", "native", ... */']
+           'struct cuda_ops {', '\tconst char *name; /* "soft", "native", ... */',
+           '\t/* The handle of the primary context, which is the same before, while and after it is retained. */',
+           '\tCUresult (*primary_context)(CUcontext *ctx, CUdevice dev);']
     out += ['\tCUresult (*%s)(%s);' % (c.name, c.args()) for c in calls if not c.custom]
     out.append('};\n')
     out.append('enum cuda_call_id {')
@@ -300,48 +318,96 @@ def emit_call_rows(calls, types):
     return '\n'.join(out) + '\n'
 
 
-def emit_exports(calls):
-    """The exported symbols: gate, NULL checks of outputs, trace, then the implementation."""
-    out = [BANNER % 'cuda.api']
-    for c in calls:
-        if c.custom:
-            continue
-        checks = ['%s == NULL' % p.name for p in c.params if p.direction in ('out', 'inout')]
-        for family in [''] + list(c.families):
-            stream = c.stream() if family == 'ptsz' else None
-            out.append('CL_EXPORT CUresult\n%s%s(%s)\n{' % (c.name, '_' + family if family else '', c.args()))
-            if stream:
-                out.append('\tif (%s == NULL)\n\t\t%s = CU_STREAM_PER_THREAD;' % (stream.name, stream.name))
-            if c.refuse:
-                out.append('\treturn cl_refuse(CALL_%s, CL_NEEDS_%s, %s);\n}\n' % (c.name, c.needs.upper(), c.refuse))
-                continue
-            out.append('\tCUresult result = cl_enter(CALL_%s, CL_NEEDS_%s);' % (c.name, c.needs.upper()))
-            if checks:
-                out.append('\tif (result == CUDA_SUCCESS && (%s))\n\t\tresult = CUDA_ERROR_INVALID_VALUE;'
-                           % ' || '.join(checks))
-            out.append('\tif (result == CUDA_SUCCESS) {')
-            out.append('\t\tif (cl_ops->%s == NULL)\n\t\t\tresult = cl_unserved(CALL_%s);' % (c.name, c.name))
-            body = 'result = cl_ops->%s(%s);' % (c.name, c.names())
-            if family and not stream:
-                out.append('\t\telse {\n\t\t\tcl_ptds_begin();\n\t\t\t%s\n\t\t\tcl_ptds_end();\n\t\t}' % body)
-            else:
-                out.append('\t\telse\n\t\t\t%s' % body)
-            out.append('\t}')
-            arguments = ', '.join('&' + p.name for p in c.params)
-            out.append('\tCL_LEAVE(CALL_%s, result%s);\n\treturn result;\n}\n' % (c.name, ', ' + arguments if arguments else ''))
+def emit_custom(calls):
+    """Prototypes of what src/client writes by hand, one function a call that is marked custom or wrap."""
+    out = [BANNER % 'cuda.api', '#ifndef FARWARP_CLIENT_CUSTOM_H\n#define FARWARP_CLIENT_CUSTOM_H\n',
+           '#include <farwarp/cuda.h>\n']
+    out += ['CUresult cl_%s(%s);' % (c.name, c.args()) for c in calls if c.custom or c.wrap]
+    out.append('\n#endif')
     return '\n'.join(out) + '\n'
 
 
-def emit_procs(calls):
-    """The cuGetProcAddress map, sorted by base name, family and version."""
+def emit_exports(calls):
+    """The exported symbols: gate, NULL checks of outputs, the answer, trace."""
     out = [BANNER % 'cuda.api']
+    for c in calls:
+        checks = ['%s == NULL' % p.name for p in c.params if p.direction in ('out', 'inout')]
+        by_hand = c.custom or c.wrap
+        for family in [''] + list(c.families):
+            streams = c.streams() if family == 'ptsz' else []
+            marked = family and not streams     # the default stream is not an argument: tell it by a flag
+            out.append('CL_EXPORT CUresult\n%s%s(%s)\n{' % (c.name, '_' + family if family else '', c.args()))
+            for stream in streams:
+                out.append('\tif (%s == NULL)\n\t\t%s = CU_STREAM_PER_THREAD;' % (stream.name, stream.name))
+            out.append('\tCUresult result = cl_enter(CL_NEEDS_%s);\n' % c.needs.upper())
+            if checks and not c.refuse:
+                out.append('\tif (result == CUDA_SUCCESS && (%s))\n\t\tresult = CUDA_ERROR_INVALID_VALUE;'
+                           % ' || '.join(checks))
+            indent, close = '\t\t', ''
+            if not c.refuse and not by_hand:
+                out.append('\tif (result == CUDA_SUCCESS && cl_ops->%s == NULL)\n\t\tresult = cl_unserved(CALL_%s);'
+                           % (c.name, c.name))
+            if marked and not c.refuse:
+                out.append('\tif (result == CUDA_SUCCESS) {\n\t\tcl_ptds_begin();')
+                close = '\n\t\tcl_ptds_end();\n\t}'
+            else:
+                out.append('\tif (result == CUDA_SUCCESS)')
+            if c.refuse:
+                body = 'cl_refuse(CALL_%s, %s)' % (c.name, c.refuse)
+            elif by_hand:
+                body = 'cl_%s(%s)' % (c.name, c.names())
+            else:
+                body = 'cl_ops->%s(%s)' % (c.name, c.names())
+            out.append('%sresult = %s;%s' % (indent, body, close))
+            arguments = ''.join(', &' + p.name for p in c.params)
+            out.append('\tCL_LEAVE(CALL_%s, result%s);\n\treturn result;\n}\n' % (c.name, arguments))
+    return '\n'.join(out) + '\n'
+
+
+def proc_rows(calls):
+    """Rows of the cuGetProcAddress map: base, 1 for the per-thread family, ABI version, symbol; sorted."""
     rows = []
     for c in calls:
         rows.append((c.base, 0, c.abi, c.name))
         for family, abi in c.families.items():
             rows.append((c.base, 1, abi, c.name + '_' + family))
-    for base, per_thread, abi, symbol in sorted(rows):
-        out.append('{ "%s", %d, %d, (void *)%s },' % (base, per_thread, abi, symbol))
+    return sorted(rows)
+
+
+def emit_procs(calls):
+    out = [BANNER % 'cuda.api']
+    out += ['{ "%s", %d, %d, (void *)%s },' % row for row in proc_rows(calls)]
+    return '\n'.join(out) + '\n'
+
+
+def emit_marks(calls):
+    """MARK(call, served): what the table says of each member of struct cuda_ops, for the test that compares them."""
+    out = [BANNER % 'cuda.api']
+    out += ['MARK(%s, %d)' % (c.name, 0 if c.refuse else 1) for c in calls if not c.custom]
+    return '\n'.join(out) + '\n'
+
+
+def emit_null_tests(calls):
+    """NULL_TEST(symbol, parameter, arguments): the call with NULL for one output and zeros or scratch memory elsewhere."""
+    out = [BANNER % 'cuda.api']
+    for c in calls:
+        if c.refuse:
+            continue
+        for tested in c.params:
+            if tested.direction not in ('out', 'inout'):
+                continue
+            arguments = []
+            for p in c.params:
+                if p is tested:
+                    arguments.append('NULL')
+                elif p.ctype.endswith('*') and p.direction in ('out', 'out?', 'inout'):
+                    arguments.append('(void *)scratch')
+                elif p.ctype.startswith('CUmemLocation') and not p.ctype.endswith('*') or p.ctype in (
+                        'CUipcEventHandle', 'CUipcMemHandle'):
+                    arguments.append('(%s){ 0 }' % p.ctype)
+                else:
+                    arguments.append('0')
+            out += ['NULL_TEST(%s, %s, %s)' % (symbol, tested.name, ', '.join(arguments)) for symbol in c.symbols()]
     return '\n'.join(out) + '\n'
 
 
@@ -353,13 +419,13 @@ def emit_names(errors):
 
 def emit_coverage(calls):
     exported = sum(1 + len(c.families) for c in calls)
-    custom = [c for c in calls if c.custom]
+    custom = [c for c in calls if c.custom or c.wrap]
     refused = [c for c in calls if c.refuse]
     out = ['# Coverage of the CUDA driver API', '',
            'Made by `api/gen.py --coverage` from `api/cuda.api`; a test keeps it equal to the table, and another one keeps the',
            'table equal to what the software GPU really serves.', '',
-           '%d prototypes, %d exported names: %d served by the implementation behind `struct cuda_ops`, %d answered by hand in '
-           '`src/client` (custom), %d refused.' % (len(calls), exported, len(calls) - len(custom) - len(refused),
+           '%d prototypes, %d exported names: %d served by the implementation behind `struct cuda_ops`, %d answered wholly or '
+           'partly by hand in `src/client` (custom), %d refused.' % (len(calls), exported, len(calls) - len(custom) - len(refused),
                                                     len(custom), len(refused)), '']
     sections = []
     for c in calls:
@@ -370,7 +436,8 @@ def emit_coverage(calls):
         for c in calls:
             if c.section != section:
                 continue
-            answer = 'custom: src/client' if c.custom else 'refused: %s' % c.refuse if c.refuse else 'served'
+            answer = ('custom: src/client' if c.custom else 'served, with a part in src/client' if c.wrap else
+                      'refused: %s' % c.refuse if c.refuse else 'served')
             found = ['%s %d' % (c.base, c.abi)] + ['%s %d' % f for f in c.families.items()]
             out.append('| `%s` | %s | %s | %s |' % (c.name, ', '.join(found), c.klass, answer))
         out.append('')
@@ -405,8 +472,11 @@ def main(argv):
         write(argv[2], emit_coverage(calls))
         return 0
     if argv[1] == '--exports':
-        for c in calls:
-            print('\n'.join([c.name] + [c.name + '_' + f for f in c.families]))
+        print('\n'.join(sorted(symbol for c in calls for symbol in c.symbols())))
+        return 0
+    if argv[1] == '--procs':
+        for base, per_thread, abi, symbol in proc_rows(calls):
+            print(base, 'per-thread' if per_thread else 'plain', abi, symbol)
         return 0
     outdir = argv[1]
     write(os.path.join(outdir, 'farwarp', 'cuda.h'), emit_header(types, errors, calls))
@@ -414,7 +484,10 @@ def main(argv):
     write(os.path.join(outdir, 'cuda_calls.inc'), emit_call_rows(calls, types))
     write(os.path.join(outdir, 'client_exports.inc'), emit_exports(calls))
     write(os.path.join(outdir, 'client_procs.inc'), emit_procs(calls))
+    write(os.path.join(outdir, 'client_custom.h'), emit_custom(calls))
     write(os.path.join(outdir, 'cuda_names.inc'), emit_names(errors))
+    write(os.path.join(outdir, 'cuda_marks.inc'), emit_marks(calls))
+    write(os.path.join(outdir, 'cuda_null_tests.inc'), emit_null_tests(calls))
     return 0
 
 
