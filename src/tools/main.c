@@ -1,2 +1,73 @@
-int main(void);
-int main(void) { return 0; }
+/*
+ * farwarp: finds the command in a table and runs it. Options of the commands are theirs; only --help and --version are here.
+ */
+#include "tools.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const struct fw_command fw_commands[] = {
+	{ "run",    tool_run,    "run an unmodified CUDA program on the best GPU there is" },
+	{ "doctor", tool_doctor, "say why CUDA does not work here, who can fix it, and how" },
+	{ "help",   tool_help,   "show this help, or that of a command" },
+	{ NULL, NULL, NULL },
+};
+
+static void
+print_help(FILE *out)
+{
+	fprintf(out, "usage: farwarp COMMAND [OPTION...]\n\n");
+	for (const struct fw_command *c = fw_commands; c->name; c++)
+		fprintf(out, "  %-8s %s\n", c->name, c->help);
+	fprintf(out, "\n  farwarp COMMAND --help   the options of a command\n  farwarp --version\n\n"
+	             "Examples:\n  farwarp doctor\n  farwarp run -- ./vector_add\n  farwarp run --device soft --cc 9.0 -- python3 train.py\n");
+}
+
+static const struct fw_command *
+find(const char *name)
+{
+	for (const struct fw_command *c = fw_commands; c->name; c++)
+		if (strcmp(c->name, name) == 0)
+			return c;
+	return NULL;
+}
+
+int
+tool_help(int argc, char **argv)
+{
+	const struct fw_command *command = argc > 1 ? find(argv[1]) : NULL;
+
+	if (argc > 1 && !command) {
+		fprintf(stderr, "farwarp: there is no command \"%s\"\n", argv[1]);
+		return FW_EXIT_USAGE;
+	}
+	if (!command || command->run == tool_help) {
+		print_help(stdout);
+		return 0;
+	}
+	char *help[] = { argv[1], (char *)"--help", NULL };
+	return command->run(2, help);
+}
+
+int
+main(int argc, char **argv)
+{
+	if (argc < 2) {
+		print_help(stderr);
+		return FW_EXIT_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+		print_help(stdout);
+		return 0;
+	}
+	if (strcmp(argv[1], "--version") == 0) {
+		printf("farwarp %s\n", FARWARP_VERSION);
+		return 0;
+	}
+	const struct fw_command *command = find(argv[1]);
+	if (!command) {
+		fprintf(stderr, "farwarp: there is no command \"%s\"; farwarp --help lists them\n", argv[1]);
+		return FW_EXIT_USAGE;
+	}
+	return command->run(argc - 1, argv + 1);
+}

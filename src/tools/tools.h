@@ -1,0 +1,18 @@
+/* The commands of the farwarp binary. Each has a main of its own that gets its name as argv[0] and returns the exit code. */
+#ifndef FW_TOOLS_H
+#define FW_TOOLS_H
+
+#define FW_EXIT_USAGE 64 /* as sysexits.h: the command line is wrong */
+
+struct fw_command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *help; /* one line */
+};
+extern const struct fw_command fw_commands[]; /* ends with a NULL name */
+
+int tool_run(int argc, char **argv);
+int tool_doctor(int argc, char **argv);
+int tool_help(int argc, char **argv);
+
+#endif
