@@ -34,7 +34,7 @@ struct sx_warp;
 struct sx_insn;
 
 /* Executes one instruction; returns the next one (i + 1 for all but control flow), or NULL to leave the loop: the warp waits,
- * yields, ended or faulted, and flow.c has recorded which. */
+ * yields, ended or faulted, and flow.c has recorded which. Handlers other than flow.c's return i + 1 or sx_raise(). */
 typedef const struct sx_insn *(*sx_fn)(struct sx_warp *w, const struct sx_insn *i);
 
 struct sx_insn {
@@ -54,7 +54,7 @@ struct sx_insn {
 struct sx_frame {
 	struct sx_frame *parent;
 	const struct sx_code *code;
-	const struct sx_insn *ret;  /* where the caller goes on */
+	const struct sx_insn *ret;  /* where the caller goes on; ret[-1] is the call */
 	uint32_t live;              /* lanes that have not returned or exited */
 	uint32_t local_offset;      /* of this frame's .local variables in each lane's stack */
 	uint32_t depth;
@@ -72,12 +72,23 @@ struct sx_code {
 	uint32_t param_base, return_base; /* device functions: frame offset of the first word of parameters and return values */
 };
 
-struct sx_block; /* flow.c: a running thread block */
+struct sx_block; /* run.h: a running thread block */
+
+/* Lanes of a warp that are together but do not run now. */
+struct sx_fragment {
+	struct sx_frame *frame;
+	const struct sx_insn *pc;
+	uint32_t mask;
+	uint32_t wait;          /* enum sx_wait; runnable if 0 */
+	uint32_t need;          /* SX_WAIT_CONVERGE: lanes that it waits for */
+	uint32_t stamp;         /* when it last ran */
+};
 
 struct sx_warp {
 	const uint8_t *base[2]; /* [0] the frame's registers, [1] its function's pool: index is operand bit 31 */
 	uint32_t exec;          /* lanes that execute this instruction */
 	bool all;               /* exec covers all live lanes of the frame */
+	bool spinning;          /* set by atomics, volatile or acquire loads and nanosleep: back edges then yield sooner */
 	uint32_t mask;          /* lanes of the running fragment: exec without guards */
 	struct sx_frame *frame;
 	struct sx_block *block;
@@ -85,10 +96,20 @@ struct sx_warp {
 	uint32_t live;          /* lanes that have a thread which has not exited */
 	uint64_t local_base;    /* generic address of lane 0's local memory */
 	uint32_t local_stride;  /* bytes a lane */
-	bool spinning;          /* set by atomics, volatile or acquire loads and nanosleep: back edges then yield sooner */
 	const uint32_t *tid[3]; /* %tid.x .y .z of each lane */
-	/* flow.c's own state follows */
-	struct sx_warp_flow *flow;
+	const struct sx_insn *now; /* the instruction being executed, for faults */
+
+	/* flow.c's own state from here on */
+	const struct sx_insn *wake; /* lowest waiting pc above the running one in this frame; code that reaches it must merge */
+	int32_t budget;         /* back edges until the warp looks around */
+	uint32_t state;         /* enum sx_warp_state, why the loop was left */
+	const struct sx_insn *pc; /* where the running fragment goes on; NULL: pick one */
+	bool rotated;           /* the running fragment is not the one that comes first in the code */
+	uint32_t frag_count;
+	uint32_t stamp;
+	struct sx_frame *root;  /* the kernel's frame */
+	uint64_t frame_bytes;   /* heap frames in use */
+	struct sx_fragment frags[SX_LANES];
 };
 
 /* What handlers may know of the block. */
@@ -107,6 +128,7 @@ struct sx_block_view {
 	uint32_t cluster_size;
 	uint32_t smid;
 };
+
 static inline const struct sx_block_view *
 sx_view(const struct sx_warp *w)
 {
@@ -181,7 +203,7 @@ static bool sx_decode_alu(struct sx_decoder *d, const struct ptx_insn *in);  /* 
 static bool sx_decode_mem(struct sx_decoder *d, const struct ptx_insn *in);  /* mem.c: ld st atom red cvta isspacep cp.async ... */
 static bool sx_decode_warp(struct sx_decoder *d, const struct ptx_insn *in); /* warp.c: shfl vote match redux activemask elect ... */
 
-/* Appends an instruction. */
+/* Appends an instruction, zeroed but for fn and src. The pointer is valid until the next sxd_ call. */
 static struct sx_insn *sxd_emit(struct sx_decoder *d, sx_fn fn);
 /* Before a *.sync instruction: waits until all lanes of the member mask (a 32-bit source operand) have arrived or exited. */
 static void sxd_emit_converge(struct sx_decoder *d, uint32_t member_mask);
@@ -214,6 +236,19 @@ struct sxd_address {
 	enum ptx_space space; /* that the address is relative to; PTX_SPACE_NONE generic. Shared ones are window offsets. */
 };
 static struct sxd_address sxd_address(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_space space);
+
+/*
+ * Device functions that the interpreter provides (vprintf, malloc, __assertfail ...); builtin.c has the table, ended by a NULL name.
+ * args[n] points to argument n: its 8-byte word k in lane l is args[n][k * 32 + l], smaller values zero-extended; likewise result,
+ * which is NULL when the caller takes none. Works for the lanes of w->exec. Returns i + 1 or sx_raise().
+ */
+struct sx_builtin {
+	const char *name;
+	uint32_t arg_count;
+	const struct sx_insn *(*call)(struct sx_warp *w, const struct sx_insn *i, const uint64_t *const *args, uint64_t *result);
+};
+#define SX_BUILTIN_ARGS 8
+static const struct sx_builtin *sx_builtins(void);
 
 /* The function being decoded and its image's target. */
 static const struct ptx_func *sxd_func(const struct sx_decoder *d);
