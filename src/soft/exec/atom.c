@@ -1,0 +1,467 @@
+/*
+ * atom and red: read-modify-write of memory by every lane, in lane order. Included by mem.c.
+ *
+ * Shared memory: all threads that can reach a block's window, also a cluster's, run on one OS thread, so a plain
+ * read-modify-write is atomic. Other memory: a compare-and-swap of the host. When all lanes name the same address, their
+ * operations are chained and swapped in at once: results are those of lanes that ran one after the other.
+ */
+#ifndef SX_ATOM_C
+#define SX_ATOM_C
+
+#include <math.h>
+
+/* The new value from the old one and the operands; values are zero-extended. */
+typedef uint64_t (*sx_rmw)(uint64_t old, uint64_t x, uint64_t y);
+
+static inline uint32_t
+sx_bits_of_float(float value)
+{
+	uint32_t bits;
+	memcpy(&bits, &value, 4);
+	return bits;
+}
+
+static inline float
+sx_float_of_bits(uint64_t bits)
+{
+	uint32_t low = (uint32_t)bits;
+	float value;
+	memcpy(&value, &low, 4);
+	return value;
+}
+
+static inline double
+sx_double_of_bits(uint64_t bits)
+{
+	double value;
+	memcpy(&value, &bits, 8);
+	return value;
+}
+
+static inline uint64_t
+sx_bits_of_double(double value)
+{
+	uint64_t bits;
+	memcpy(&bits, &value, 8);
+	return bits;
+}
+
+/* Half and bfloat values as floats and back, rounded to nearest even. Exact sums and maxima survive: float has more than twice
+ * the bits of either, so rounding twice is rounding once. */
+static inline float
+sx_float_of_half(uint16_t half)
+{
+	uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 0x3ff;
+
+	if (exponent == 0) {
+		float value = (float)fraction * 0x1p-24f;
+		return sign ? -value : value;
+	}
+	exponent = exponent == 31 ? 255 : exponent + 112;
+	return sx_float_of_bits(sign | exponent << 23 | fraction << 13);
+}
+
+static inline uint16_t
+sx_half_of_float(float value)
+{
+	uint32_t bits = sx_bits_of_float(value), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+
+	if (magnitude > 0x7f800000)
+		return 0x7fff;
+	if (magnitude >= 0x477ff000) /* rounds to more than 65504 */
+		return (uint16_t)(sign | 0x7c00);
+	if (magnitude < 0x38800000) { /* subnormal: let the addition round at 2^-24 */
+		float rounded = sx_float_of_bits(magnitude) + 0.5f;
+		return (uint16_t)(sign | (sx_bits_of_float(rounded) - sx_bits_of_float(0.5f)));
+	}
+	uint32_t round = magnitude + 0xfff + (magnitude >> 13 & 1);
+	return (uint16_t)(sign | (round - 0x38000000) >> 13);
+}
+
+static inline float
+sx_float_of_bfloat(uint16_t value)
+{
+	return sx_float_of_bits((uint64_t)value << 16);
+}
+
+static inline uint16_t
+sx_bfloat_of_float(float value)
+{
+	uint32_t bits = sx_bits_of_float(value);
+
+	if ((bits & 0x7fffffff) > 0x7f800000)
+		return 0x7fff;
+	return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static inline float
+sx_flush(float value)
+{
+	return fabsf(value) < 0x1p-126f ? copysignf(0.0f, value) : value;
+}
+
+/* min and max of halves: a NaN loses, -0 is less than +0. */
+static inline float
+sx_lesser(float a, float b)
+{
+	if (isnan(a) || isnan(b))
+		return isnan(a) ? b : a;
+	return a < b || (a == b && signbit(a)) ? a : b;
+}
+
+static inline float
+sx_greater(float a, float b)
+{
+	if (isnan(a) || isnan(b))
+		return isnan(a) ? b : a;
+	return a > b || (a == b && !signbit(a)) ? a : b;
+}
+
+#define SX_RMW(name, expression) \
+	static inline uint64_t \
+	sx_rmw_##name(uint64_t old, uint64_t x, uint64_t y) \
+	{ \
+		(void)x; \
+		(void)y; \
+		return (uint64_t)(expression); \
+	}
+#define SX_I32(value) ((int32_t)(uint32_t)(value))
+#define SX_I64(value) ((int64_t)(value))
+
+SX_RMW(exch, x)
+SX_RMW(cas, old == x ? y : old)
+SX_RMW(and, old & x)
+SX_RMW(or, old | x)
+SX_RMW(xor, old ^ x)
+SX_RMW(add32, (uint32_t)(old + x))
+SX_RMW(add64, old + x)
+SX_RMW(inc, old >= x ? 0 : old + 1)
+SX_RMW(dec, old == 0 || old > x ? x : old - 1)
+SX_RMW(minu, old < x ? old : x)
+SX_RMW(maxu, old > x ? old : x)
+SX_RMW(mins32, SX_I32(old) < SX_I32(x) ? old : x)
+SX_RMW(maxs32, SX_I32(old) > SX_I32(x) ? old : x)
+SX_RMW(mins64, SX_I64(old) < SX_I64(x) ? old : x)
+SX_RMW(maxs64, SX_I64(old) > SX_I64(x) ? old : x)
+SX_RMW(addf32, sx_bits_of_float(sx_float_of_bits(old) + sx_float_of_bits(x)))
+SX_RMW(addf32flush, sx_bits_of_float(sx_flush(sx_flush(sx_float_of_bits(old)) + sx_flush(sx_float_of_bits(x)))))
+SX_RMW(addf64, sx_bits_of_double(sx_double_of_bits(old) + sx_double_of_bits(x)))
+
+#define SX_HALF(op, a, b) sx_half_of_float(op(sx_float_of_half((uint16_t)(a)), sx_float_of_half((uint16_t)(b))))
+#define SX_BFLOAT(op, a, b) sx_bfloat_of_float(op(sx_float_of_bfloat((uint16_t)(a)), sx_float_of_bfloat((uint16_t)(b))))
+#define SX_PAIR(one, op, a, b) (one(op, a, b) | (uint32_t)one(op, (a) >> 16, (b) >> 16) << 16)
+#define SX_SUM(a, b) ((a) + (b))
+
+SX_RMW(addf16, SX_HALF(SX_SUM, old, x))
+SX_RMW(minf16, SX_HALF(sx_lesser, old, x))
+SX_RMW(maxf16, SX_HALF(sx_greater, old, x))
+SX_RMW(addf16x2, SX_PAIR(SX_HALF, SX_SUM, old, x))
+SX_RMW(minf16x2, SX_PAIR(SX_HALF, sx_lesser, old, x))
+SX_RMW(maxf16x2, SX_PAIR(SX_HALF, sx_greater, old, x))
+SX_RMW(addbf16, SX_BFLOAT(SX_SUM, old, x))
+SX_RMW(minbf16, SX_BFLOAT(sx_lesser, old, x))
+SX_RMW(maxbf16, SX_BFLOAT(sx_greater, old, x))
+SX_RMW(addbf16x2, SX_PAIR(SX_BFLOAT, SX_SUM, old, x))
+SX_RMW(minbf16x2, SX_PAIR(SX_BFLOAT, sx_lesser, old, x))
+SX_RMW(maxbf16x2, SX_PAIR(SX_BFLOAT, sx_greater, old, x))
+
+/* ---- running ------------------------------------------------------------------------------------------------------ */
+
+static inline bool
+sx_swap(uint64_t at, unsigned log, uint64_t *expected, uint64_t value)
+{
+	if (log == 1) {
+		uint16_t old = (uint16_t)*expected;
+		bool done = __atomic_compare_exchange_n((uint16_t *)at, &old, (uint16_t)value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+		*expected = old;
+		return done;
+	}
+	if (log == 2) {
+		uint32_t old = (uint32_t)*expected;
+		bool done = __atomic_compare_exchange_n((uint32_t *)at, &old, (uint32_t)value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+		*expected = old;
+		return done;
+	}
+	return __atomic_compare_exchange_n((uint64_t *)at, expected, value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/* The same place for all lanes of exec? */
+static inline bool
+sx_same_place(const uint64_t at[SX_LANES], uint32_t exec)
+{
+	uint64_t first = at[__builtin_ctz(exec)], differ = 0;
+
+	for (int l = 0; l < SX_LANES; l++)
+		differ |= exec >> l & 1 ? at[l] ^ first : 0;
+	return differ == 0;
+}
+
+/* Operand values of a slot for all lanes. */
+static inline void
+sx_atom_operand(const struct sx_warp *w, uint32_t operand, unsigned log, uint64_t value[SX_LANES])
+{
+	if (log == 3) {
+		memcpy(value, SX_S64(w, operand), 8 * SX_LANES);
+	} else {
+		uint32_t mask = log == 1 ? 0xffff : ~0u;
+		for (int l = 0; l < SX_LANES; l++)
+			value[l] = SX_S32(w, operand)[l] & mask;
+	}
+}
+
+/* i: a address, b and c operands, d destination. Inlined into each handler with its operation. */
+static inline __attribute__((always_inline)) const struct sx_insn *
+sx_atom(struct sx_warp *w, const struct sx_insn *i, unsigned log, bool two, sx_rmw rmw)
+{
+	enum sx_at_kind kind = SX_MEM_KIND(i->aux);
+	bool plain = kind == SX_AT_SHARED || kind == SX_AT_SHARED_FIXED;
+	uint64_t at[SX_LANES], x[SX_LANES], y[SX_LANES], old[SX_LANES];
+	uint32_t narrow[SX_LANES];
+
+	w->spinning = true;
+	if (!sx_at(w, i, kind, 1u << log, 1u << log, SW_ACCESS_READ | SW_ACCESS_WRITE, at))
+		return NULL;
+	sx_atom_operand(w, i->b, log, x);
+	if (two)
+		sx_atom_operand(w, i->c, log, y);
+	else
+		memset(y, 0, sizeof y);
+	memset(old, 0, sizeof old);
+	if (plain) {
+		for (uint32_t lanes = w->exec; lanes;) {
+			unsigned l = sx_next_lane(&lanes);
+			old[l] = sx_peek(at[l], log);
+			sx_poke(at[l], log, rmw(old[l], x[l], y[l]));
+		}
+	} else if (w->exec && sx_same_place(at, w->exec)) {
+		uint64_t place = at[__builtin_ctz(w->exec)], seen = sx_peek(place, log), value;
+		do {
+			value = seen;
+			for (uint32_t lanes = w->exec; lanes;) {
+				unsigned l = sx_next_lane(&lanes);
+				old[l] = value;
+				value = rmw(value, x[l], y[l]);
+			}
+		} while (!sx_swap(place, log, &seen, value));
+	} else {
+		for (uint32_t lanes = w->exec; lanes;) {
+			unsigned l = sx_next_lane(&lanes);
+			old[l] = sx_peek(at[l], log);
+			while (!sx_swap(at[l], log, &old[l], rmw(old[l], x[l], y[l])))
+				;
+		}
+	}
+	if (i->d == SX_NO_REG)
+		return i + 1;
+	if (log == 3) {
+		sx_put64(w, i->d, old);
+	} else {
+		for (int l = 0; l < SX_LANES; l++)
+			narrow[l] = (uint32_t)old[l];
+		sx_put32(w, i->d, narrow);
+	}
+	return i + 1;
+}
+
+#define SX_ATOM(name, log, two, rmw) \
+	static const struct sx_insn * \
+	sx_atom_##name(struct sx_warp *w, const struct sx_insn *i) \
+	{ \
+		return sx_atom(w, i, log, two, sx_rmw_##rmw); \
+	}
+
+/* operation, type, log2 of bytes, second operand?, how; ADDF32 is chosen by space */
+#define SX_ATOMS(X) \
+	X(exch, b32, 2, false, exch) X(exch, b64, 3, false, exch) \
+	X(cas, b16, 1, true, cas) X(cas, b32, 2, true, cas) X(cas, b64, 3, true, cas) \
+	X(and, b32, 2, false, and) X(and, b64, 3, false, and) \
+	X(or, b32, 2, false, or) X(or, b64, 3, false, or) \
+	X(xor, b32, 2, false, xor) X(xor, b64, 3, false, xor) \
+	X(add, u32, 2, false, add32) X(add, u64, 3, false, add64) \
+	X(add, f64, 3, false, addf64) \
+	X(inc, u32, 2, false, inc) X(dec, u32, 2, false, dec) \
+	X(min, u32, 2, false, minu) X(max, u32, 2, false, maxu) \
+	X(min, s32, 2, false, mins32) X(max, s32, 2, false, maxs32) \
+	X(min, u64, 3, false, minu) X(max, u64, 3, false, maxu) \
+	X(min, s64, 3, false, mins64) X(max, s64, 3, false, maxs64) \
+	X(add, f32, 2, false, addf32) \
+	X(add, f16, 1, false, addf16) X(add, f16x2, 2, false, addf16x2) \
+	X(add, bf16, 1, false, addbf16) X(add, bf16x2, 2, false, addbf16x2) \
+	X(min, f16, 1, false, minf16) X(min, f16x2, 2, false, minf16x2) \
+	X(min, bf16, 1, false, minbf16) X(min, bf16x2, 2, false, minbf16x2) \
+	X(max, f16, 1, false, maxf16) X(max, f16x2, 2, false, maxf16x2) \
+	X(max, bf16, 1, false, maxbf16) X(max, bf16x2, 2, false, maxbf16x2)
+
+#define X(op, type, log, two, rmw) SX_ATOM(op##_##type, log, two, rmw)
+SX_ATOMS(X)
+#undef X
+SX_ATOM(add_f32_flush, 2, false, addf32flush)
+
+/* exch and cas of 128 bits. aux as usual; b: value (exch) or what is compared, c: the new value. */
+static inline void
+sx_wide_swap(uint64_t at, const uint64_t compare[2], const uint64_t value[2], bool always, uint64_t old[2])
+{
+	static volatile char lock; /* hosts without a 16-byte compare-and-swap: guards all 16-byte atomics */
+#if defined __x86_64__
+	uint64_t *p = (uint64_t *)at;
+	bool done;
+	(void)lock;
+	old[0] = always ? p[0] : compare[0];
+	old[1] = always ? p[1] : compare[1];
+	do
+		__asm__ volatile("lock cmpxchg16b %1"
+		                 : "=@ccz"(done), "+m"(*(unsigned __int128 *)p), "+a"(old[0]), "+d"(old[1])
+		                 : "b"(value[0]), "c"(value[1]) : "memory");
+	while (always && !done);
+#else
+	while (__atomic_test_and_set(&lock, __ATOMIC_ACQUIRE))
+		;
+	memcpy(old, (const void *)at, 16);
+	if (always || memcmp(old, compare, 16) == 0)
+		memcpy((void *)at, value, 16);
+	__atomic_clear(&lock, __ATOMIC_RELEASE);
+#endif
+}
+
+static inline const struct sx_insn *
+sx_atom_wide(struct sx_warp *w, const struct sx_insn *i, bool cas)
+{
+	uint64_t at[SX_LANES], old[2][SX_LANES] = { { 0 } };
+	const uint64_t *x = SX_S64(w, i->b), *y = cas ? SX_S64(w, i->c) : x;
+
+	w->spinning = true;
+	if (!sx_at(w, i, SX_MEM_KIND(i->aux), 16, 16, SW_ACCESS_READ | SW_ACCESS_WRITE, at))
+		return NULL;
+	for (uint32_t lanes = w->exec; lanes;) {
+		unsigned l = sx_next_lane(&lanes);
+		uint64_t compare[2] = { x[l], x[SX_LANES + l] }, value[2] = { y[l], y[SX_LANES + l] }, seen[2];
+		sx_wide_swap(at[l], compare, value, !cas, seen);
+		old[0][l] = seen[0];
+		old[1][l] = seen[1];
+	}
+	if (i->d != SX_NO_REG) {
+		sx_put64(w, i->d, old[0]);
+		sx_put64(w, i->d + 8 * SX_LANES, old[1]);
+	}
+	return i + 1;
+}
+
+static const struct sx_insn *
+sx_atom_exch_b128(struct sx_warp *w, const struct sx_insn *i)
+{
+	return sx_atom_wide(w, i, false);
+}
+
+static const struct sx_insn *
+sx_atom_cas_b128(struct sx_warp *w, const struct sx_insn *i)
+{
+	return sx_atom_wide(w, i, true);
+}
+
+/* ---- decoding ----------------------------------------------------------------------------------------------------- */
+
+struct sx_atom_row {
+	const char *op;
+	uint8_t type, operands;
+	sx_fn fn;
+};
+
+static const struct sx_atom_row sx_atom_rows[] = {
+#define X(op, type, log, two, rmw) { #op, PTX_##type, two ? 2 : 1, sx_atom_##op##_##type },
+	SX_ATOMS(X)
+#undef X
+	{ "exch", PTX_b128, 1, sx_atom_exch_b128 },
+	{ "cas", PTX_b128, 2, sx_atom_cas_b128 },
+	{ "add", PTX_s32, 1, sx_atom_add_u32 },
+	{ "add", PTX_s64, 1, sx_atom_add_u64 },
+};
+
+static const struct sx_atom_row *
+sx_find_atom(const struct sx_mem_form *form)
+{
+	for (size_t n = 0; n < sizeof sx_atom_rows / sizeof *sx_atom_rows; n++)
+		if (form->type == sx_atom_rows[n].type && strcmp(form->op, sx_atom_rows[n].op) == 0)
+			return &sx_atom_rows[n];
+	return NULL;
+}
+
+/* A source operand that must have the type's slot. */
+static bool
+sx_atom_source(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_type type, uint32_t *source)
+{
+	unsigned bits = sxd_bits(d, operand), want = ptx_type_bits[type];
+
+	if (bits ? bits < want || (want < 64 && bits > 32) || (want == 64 && bits != 64) : want > 64)
+		return false;
+	*source = sxd_src(d, operand, type);
+	return true;
+}
+
+static bool
+sx_decode_atom(struct sx_decoder *d, const struct ptx_insn *in)
+{
+	bool red = sxd_is(in, "red");
+	const struct ptx_operand *targets[8], *values[8], *operand = in->operands;
+	struct sx_operand_at at;
+
+	if (!red && !sxd_is(in, "atom"))
+		return false;
+	struct sx_mem_form form = sx_mem_form(in);
+	const struct sx_atom_row *row = form.op && !form.op2 ? sx_find_atom(&form) : NULL;
+	unsigned need = row ? row->operands + (red ? 1u : 2u) : 0;
+	if (!row || in->operand_count < need || in->operand_count > need + 1)
+		return false;
+	if (red && (row->operands == 2 || strcmp(row->op, "exch") == 0))
+		return false;
+	unsigned count = form.vector;
+	const struct ptx_operand *target = red ? NULL : operand++, *place = operand++, *value = operand++;
+	if ((count > 1 && row->operands == 2) || sx_elements(value, count, values) != count)
+		return false;
+	if (target && target->kind != PTX_OP_SINK && sx_elements(target, count, targets) != count)
+		return false;
+	if (place->kind != PTX_OP_ADDRESS || !sx_operand_at(d, place, form.space, &at) || at.frame)
+		return false;
+	if (at.kind != SX_AT_GLOBAL && at.kind != SX_AT_FIXED && at.kind != SX_AT_SHARED && at.kind != SX_AT_SHARED_FIXED)
+		return false;
+	sx_fn fn = row->fn;
+	if (fn == sx_atom_add_f32 && form.space == PTX_SPACE_GLOBAL)
+		fn = sx_atom_add_f32_flush;
+	unsigned bytes = ptx_type_bits[form.type] / 8;
+	uint32_t results[8], sources[8], second = 0;
+	for (unsigned n = 0; n < count; n++) {
+		results[n] = SX_NO_REG;
+		if (target && target->kind != PTX_OP_SINK && targets[n]->kind != PTX_OP_SINK) {
+			if (sxd_bits(d, targets[n]) != (bytes == 2 ? sxd_bits(d, targets[n]) : 8 * bytes) || sxd_bits(d, targets[n]) < 8 * bytes)
+				return false;
+			results[n] = sxd_dst(d, targets[n]);
+		}
+		if (!sx_atom_source(d, values[n], form.type, &sources[n]))
+			return false;
+	}
+	if (row->operands == 2 && !sx_atom_source(d, operand, form.type, &second))
+		return false;
+	/* A vector is one atomic an element; results go through temporaries, since they may overwrite the address or values. */
+	for (unsigned n = 0; n < count; n++) {
+		uint32_t result = count > 1 && results[n] != SX_NO_REG ? sxd_temp(d, 32) : results[n];
+		struct sx_insn *i = sxd_emit(d, fn);
+		i->d = result;
+		i->a = at.reg;
+		i->imm = at.imm + n * bytes;
+		i->b = sources[n];
+		i->c = second;
+		i->aux = sx_mem_aux(&form, at.kind, bytes, 1, bytes);
+		if (count > 1)
+			targets[n] = NULL;
+		sources[n] = result;
+	}
+	for (unsigned n = 0; count > 1 && n < count; n++) {
+		if (results[n] == SX_NO_REG)
+			continue;
+		struct sx_insn *i = sxd_emit(d, sx_copy32);
+		i->d = results[n];
+		i->a = sources[n];
+	}
+	return true;
+}
+
+#endif
