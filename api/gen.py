@@ -291,7 +291,8 @@ def kind_of(param, types):
         target = ctype[:-1].strip()
         if param.direction in ('out', 'out?', 'inout') and KINDS.get(target) in ('I32', 'U32', 'U64', 'PTR64', 'F32'):
             return 'OUT_' + KINDS[target]
-        if param.direction in ('out', 'out?', 'inout') and (target.endswith('*') or types.get(target) == 'handle'):
+        # An optional handle output may be an array of which nothing was written; only its address is shown.
+        if param.direction in ('out', 'inout') and (target.endswith('*') or types.get(target) == 'handle'):
             return 'OUT_PTR64'
         return 'POINTER'
     if types.get(ctype) in ('handle', 'callback'):
@@ -339,28 +340,28 @@ def emit_exports(calls):
             out.append('CL_EXPORT CUresult\n%s%s(%s)\n{' % (c.name, '_' + family if family else '', c.args()))
             for stream in streams:
                 out.append('\tif (%s == NULL)\n\t\t%s = CU_STREAM_PER_THREAD;' % (stream.name, stream.name))
-            out.append('\tCUresult result = cl_enter(CL_NEEDS_%s);\n' % c.needs.upper())
+            out.append('\tCUresult cl_result = cl_enter(CL_NEEDS_%s);\n' % c.needs.upper())
             if checks and not c.refuse:
-                out.append('\tif (result == CUDA_SUCCESS && (%s))\n\t\tresult = CUDA_ERROR_INVALID_VALUE;'
+                out.append('\tif (cl_result == CUDA_SUCCESS && (%s))\n\t\tcl_result = CUDA_ERROR_INVALID_VALUE;'
                            % ' || '.join(checks))
             indent, close = '\t\t', ''
             if not c.refuse and not by_hand:
-                out.append('\tif (result == CUDA_SUCCESS && cl_ops->%s == NULL)\n\t\tresult = cl_unserved(CALL_%s);'
+                out.append('\tif (cl_result == CUDA_SUCCESS && cl_ops->%s == NULL)\n\t\tcl_result = cl_unserved(CALL_%s);'
                            % (c.name, c.name))
             if marked and not c.refuse:
-                out.append('\tif (result == CUDA_SUCCESS) {\n\t\tcl_ptds_begin();')
+                out.append('\tif (cl_result == CUDA_SUCCESS) {\n\t\tcl_ptds_begin();')
                 close = '\n\t\tcl_ptds_end();\n\t}'
             else:
-                out.append('\tif (result == CUDA_SUCCESS)')
+                out.append('\tif (cl_result == CUDA_SUCCESS)')
             if c.refuse:
                 body = 'cl_refuse(CALL_%s, %s)' % (c.name, c.refuse)
             elif by_hand:
                 body = 'cl_%s(%s)' % (c.name, c.names())
             else:
                 body = 'cl_ops->%s(%s)' % (c.name, c.names())
-            out.append('%sresult = %s;%s' % (indent, body, close))
+            out.append('%scl_result = %s;%s' % (indent, body, close))
             arguments = ''.join(', &' + p.name for p in c.params)
-            out.append('\tCL_LEAVE(CALL_%s, result%s);\n\treturn result;\n}\n' % (c.name, arguments))
+            out.append('\tCL_LEAVE(CALL_%s, cl_result%s);\n\treturn cl_result;\n}\n' % (c.name, arguments))
     return '\n'.join(out) + '\n'
 
 

@@ -11,6 +11,8 @@
 
 int fw_log_threshold = -1;
 
+void (*fw_log_observer)(enum fw_log_level level, const char *text);
+
 static int log_fd = STDERR_FILENO;
 
 int
@@ -47,7 +49,6 @@ fw_log_write(enum fw_log_level level, const char *component, const char *format,
 	int used = snprintf(line, sizeof(line), "farwarp: %s: ", component);
 	va_list args;
 
-	(void)level;
 	errno = saved; /* %m in the format means the caller's */
 	va_start(args, format);
 	int more = vsnprintf(line + used, sizeof(line) - (size_t)used - 1, format, args);
@@ -59,6 +60,9 @@ fw_log_write(enum fw_log_level level, const char *component, const char *format,
 	for (int i = 0; i < used; i++)
 		if (line[i] == '\n')
 			line[i] = ' ';
+	line[used] = 0;
+	if (fw_log_observer)
+		fw_log_observer(level, line + sizeof("farwarp: ") - 1);
 	line[used++] = '\n';
 	/* One write a line, so that lines of several threads and processes do not mix. */
 	if (write(log_fd, line, (size_t)used) < 0)

@@ -14,6 +14,9 @@ enum fw_log_level { FW_LOG_ERROR, FW_LOG_WARN, FW_LOG_INFO, FW_LOG_DEBUG, FW_LOG
 
 extern int fw_log_threshold; /* -1 until the environment has been read */
 
+/* If set, sees each line that is written, without "farwarp: " and line end, on the thread that logs. */
+extern void (*fw_log_observer)(enum fw_log_level level, const char *text);
+
 int fw_log_init(void); /* reads FARWARP_LOG once; returns the threshold */
 
 static inline bool

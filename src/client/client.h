@@ -1,0 +1,162 @@
+/*
+ * The client library inside: the gate that every exported call passes, and what the hand-written answers share.
+ *
+ * An exported function is generated (client_exports.inc): it passes cl_enter(), checks its outputs for NULL, asks the
+ * implementation in cl_ops or a hand-written cl_NAME, and leaves through CL_LEAVE(). The gate is one load and one branch
+ * when the library is open and no trace is written.
+ */
+#ifndef CL_CLIENT_H
+#define CL_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/log.h"
+#include "base/thread.h"
+#include "client_custom.h"
+#include "cuda_ops.h"
+
+#define CL_EXPORT __attribute__((visibility("default")))
+#define CL_DRIVER_VERSION 13010 /* what cuDriverGetVersion answers: PTX ISA 9.1 and the API of CUDA 13.0 */
+#define CL_MAX_DEVICES 16
+
+enum cl_needs { CL_NEEDS_NONE, CL_NEEDS_INIT, CL_NEEDS_CONTEXT };
+
+/* Bits of cl_gate. Zero means: open, no trace. */
+enum {
+	CL_GATE_CLOSED = 1, /* before cuInit, after it failed, in the child of a fork, during exit: cl_state says which */
+	CL_GATE_TRACE = 2,  /* FARWARP_LOG=calls */
+	CL_GATE_FIRST = 4,  /* FARWARP_LOG has not been read yet */
+};
+extern unsigned cl_gate; /* atomic; cleared (release) after cl_ops was written, so that it pairs with the load in cl_enter */
+
+enum cl_state {
+	CL_STATE_NEW,      /* cuInit has not succeeded */
+	CL_STATE_OPEN,
+	CL_STATE_FORKED,   /* the child of a process that had called cuInit */
+	CL_STATE_CLOSED,   /* the process is exiting */
+};
+extern enum cl_state cl_state; /* atomic */
+
+extern const struct cuda_ops *cl_ops; /* the implementation; NULL until cuInit has succeeded */
+
+CUresult cl_enter_slow(enum cl_needs needs);
+
+static inline CUresult
+cl_enter(enum cl_needs needs)
+{
+	if (__builtin_expect(__atomic_load_n(&cl_gate, __ATOMIC_ACQUIRE) != 0, 0)) {
+		CUresult result = cl_enter_slow(needs);
+		if (result != CUDA_SUCCESS)
+			return result;
+	}
+	if (needs == CL_NEEDS_CONTEXT && __builtin_expect(fw_thread.ctx == NULL, 0))
+		return CUDA_ERROR_INVALID_CONTEXT;
+	return CUDA_SUCCESS;
+}
+
+/* args[0] is not an argument: it keeps the array non-empty for calls without any. */
+void cl_trace(enum cuda_call_id call, CUresult result, const void *const *args);
+
+#define CL_LEAVE(call, result, ...) \
+	do { \
+		if (__builtin_expect((__atomic_load_n(&cl_gate, __ATOMIC_RELAXED) & CL_GATE_TRACE) != 0, 0)) \
+			cl_trace(call, result, (const void *const[]){ NULL, ##__VA_ARGS__ }); \
+	} while (0)
+
+CUresult cl_refuse(enum cuda_call_id call, CUresult error); /* the table says that this is not served */
+CUresult cl_unserved(enum cuda_call_id call);               /* the implementation does not serve it */
+
+/* Around a call that came through a per-thread entry whose stream is not an argument. */
+static inline void
+cl_ptds_begin(void)
+{
+	fw_thread.per_thread_stream = true;
+}
+
+static inline void
+cl_ptds_end(void)
+{
+	fw_thread.per_thread_stream = false;
+}
+
+/* ---- contexts (context.c) and their local storage (storage.c) ---------------------------------------------------- */
+
+struct cl_storage_chunk;
+
+struct cl_storage {
+	struct cl_storage_chunk *chunks; /* atomic; chunks are added at the front and live as long as their context's record */
+};
+
+/* What the client knows of a context. Records are reused and never freed, so that a thread may keep a pointer to one. */
+struct cl_context {
+	CUcontext handle; /* atomic; NULL: the record is free. A record fits a handle only as long as they are equal */
+	CUdevice device;
+	unsigned api_version;
+	unsigned users;    /* cuCtxAttach counts; guarded by the context lock */
+	unsigned retained; /* of a primary context; guarded by the context lock */
+	bool primary;
+	bool dying;        /* guarded by the context lock */
+	uint64_t id;       /* never 0, never used twice */
+	struct cl_storage storage;
+};
+
+/* The record of a context, or of the current one for NULL; NULL if there is none (or it was destroyed). */
+struct cl_context *cl_context_find(CUcontext ctx);
+/* 201 for no context, 709 for a current one that was destroyed; only after cl_context_find(NULL) answered NULL. */
+CUresult cl_context_missing(CUcontext ctx);
+CUresult cl_context_primary(CUcontext *ctx, CUdevice dev); /* the handle, not retained */
+void cl_context_after_fork(void);
+
+typedef void (*cl_storage_destructor)(CUcontext ctx, void *key, void *value);
+
+CUresult cl_storage_put(struct cl_context *context, void *key, void *value, cl_storage_destructor destructor);
+CUresult cl_storage_delete(struct cl_context *context, void *key);
+CUresult cl_storage_get(struct cl_context *context, void *key, void **value);
+void cl_storage_destroy(struct cl_context *context); /* calls the destructors, on the calling thread, without a lock held */
+void cl_storage_after_fork(void);
+
+/* ---- what cuInit reads from the environment (settings.c) ---------------------------------------------------------- */
+
+struct sw_config;
+
+/* Writes *config from FARWARP_SOFT_*; false after an error line if one of them cannot be read. */
+bool cl_settings_soft(struct sw_config *config);
+/* "8.6" or "86" gives 86; 0 if it is neither. */
+unsigned cl_settings_capability(const char *text);
+/* "2G", "512M", "1.5GiB", plain bytes; false if it cannot be read or is 0. */
+bool cl_settings_size(const char *text, uint64_t *bytes);
+
+/*
+ * CUDA_VISIBLE_DEVICES: writes the ordinals of the devices that stay visible, in its order, and returns their number.
+ * `uuid(i, user)` gives the 16 bytes of device i. `list` NULL: all.
+ */
+int cl_settings_visible(const char *list, int count, const uint8_t *(*uuid)(int device, void *user), void *user,
+                        int *visible);
+
+/* ---- private tables (export_tables.c) and the software validity answer (validity.c) -------------------------------- */
+
+struct cl_validity_device {
+	uint8_t uuid[16];
+	int32_t pci_domain, pci_bus, pci_device;
+};
+
+/* What goes into the answer besides the devices. */
+struct cl_validity_input {
+	uint32_t driver_version, id, pid, thread;
+	uint64_t cudart_table, validity_table, validity_function, seconds;
+};
+
+/* Writes the 16 bytes of the answer; false if this library was built without it. */
+bool cl_validity_answer(const struct cl_validity_input *input, const struct cl_validity_device *devices, int count,
+                        uint8_t answer[16]);
+void cl_md2(const void *data, size_t size, uint8_t digest[16]);
+void cl_hmac_md2(const uint8_t key[16], const void *data, size_t size, uint8_t digest[16]);
+
+/* ---- messages that programs may read (logs.c) ---------------------------------------------------------------------- */
+
+void cl_logs_begin(void);
+void cl_logs_after_fork(void);
+
+#endif

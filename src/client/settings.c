@@ -1,0 +1,175 @@
+/*
+ * What the client reads from the environment when cuInit is called: CUDA_VISIBLE_DEVICES, which is the driver's job, and
+ * FARWARP_SOFT_*, which shape the software GPU. CUDA_DEVICE_ORDER has no say while there is one device.
+ */
+#include "client.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "soft/soft.h"
+
+/* A decimal number that is the whole text. */
+static bool
+read_number(const char *text, unsigned long max, unsigned long *number)
+{
+	char *end;
+
+	if (!isdigit((unsigned char)*text))
+		return false;
+	errno = 0;
+	*number = strtoul(text, &end, 10);
+	return errno == 0 && *end == 0 && *number <= max;
+}
+
+unsigned
+cl_settings_capability(const char *text)
+{
+	unsigned major = 0, minor = 0;
+	int used = 0;
+
+	if (!isdigit((unsigned char)text[0]))
+		return 0;
+	if (sscanf(text, "%2u.%1u%n", &major, &minor, &used) == 2 && text[used] == 0)
+		return major * 10 + minor;
+	unsigned long both;
+	return read_number(text, 999, &both) && both >= 10 ? (unsigned)both : 0;
+}
+
+bool
+cl_settings_size(const char *text, uint64_t *bytes)
+{
+	static const char units[] = "KMGT";
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return false;
+	errno = 0;
+	double value = strtod(text, &end);
+	if (errno != 0)
+		return false;
+	const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+	if (unit) {
+		for (long i = unit - units; i >= 0; i--)
+			value *= 1024;
+		end++;
+		if (*end == 'i')
+			end++;
+	}
+	if (*end == 'B' || *end == 'b')
+		end++;
+	if (*end != 0 || !(value >= 1) || value > (double)(1ull << 60))
+		return false;
+	*bytes = (uint64_t)value;
+	return true;
+}
+
+static bool
+read_count(const char *name, uint32_t max, uint32_t *count)
+{
+	const char *text = getenv(name);
+	unsigned long number;
+
+	if (!text || !*text)
+		return true;
+	if (!read_number(text, max, &number) || number == 0) {
+		fw_error("client", "%s is \"%.40s\", not a number from 1 to %u", name, text, max);
+		return false;
+	}
+	*count = (uint32_t)number;
+	return true;
+}
+
+bool
+cl_settings_soft(struct sw_config *config)
+{
+	const char *cc = getenv("FARWARP_SOFT_CC"), *mem = getenv("FARWARP_SOFT_MEM");
+
+	if (cc && *cc) {
+		config->cc = cl_settings_capability(cc);
+		if (config->cc < 75 || config->cc > 121) {
+			fw_error("client", "FARWARP_SOFT_CC is \"%.40s\", not a compute capability from 7.5 to 12.1", cc);
+			return false;
+		}
+	}
+	if (mem && *mem && !cl_settings_size(mem, &config->mem_bytes)) {
+		fw_error("client", "FARWARP_SOFT_MEM is \"%.40s\", not a size as 512M or 8G", mem);
+		return false;
+	}
+	return read_count("FARWARP_SOFT_SMS", 1024, &config->sm_count) &&
+	       read_count("FARWARP_SOFT_THREADS", 1024, &config->threads);
+}
+
+/* Hexadecimal digits of `uuid` as GPU-8-4-4-4-12. */
+static void
+write_uuid(const uint8_t uuid[16], char text[41])
+{
+	char *at = text + sprintf(text, "GPU-");
+
+	for (int i = 0; i < 16; i++)
+		at += sprintf(at, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid[i]);
+}
+
+/* The device that one word of the list names, or -1. A UUID may be cut where it still names one device only. */
+static int
+named_device(const char *word, size_t length, int count, const uint8_t *(*uuid)(int, void *), void *user)
+{
+	char text[64];
+
+	if (length == 0 || length >= sizeof(text))
+		return -1;
+	memcpy(text, word, length);
+	text[length] = 0;
+	unsigned long number;
+	if (read_number(text, 1u << 30, &number))
+		return number < (unsigned long)count ? (int)number : -1;
+	if (strncasecmp(text, "GPU-", 4) != 0)
+		return -1; /* "-1", "NoDevFiles", MIG names: no such device here */
+	int found = -1;
+	for (int i = 0; i < count; i++) {
+		char name[41];
+		const uint8_t *bytes = uuid(i, user);
+		if (!bytes)
+			continue;
+		write_uuid(bytes, name);
+		if (strncasecmp(name, text, length) == 0) {
+			if (found >= 0)
+				return -1;
+			found = i;
+		}
+	}
+	return found;
+}
+
+int
+cl_settings_visible(const char *list, int count, const uint8_t *(*uuid)(int, void *), void *user, int *visible)
+{
+	int shown = 0;
+
+	if (!list) {
+		for (int i = 0; i < count; i++)
+			visible[i] = i;
+		return count;
+	}
+	for (const char *word = list;;) {
+		size_t blank = strspn(word, " \t");
+		word += blank;
+		size_t length = strcspn(word, ",");
+		size_t end = length;
+		while (end > 0 && isspace((unsigned char)word[end - 1]))
+			end--;
+		int device = named_device(word, end, count, uuid, user);
+		if (device < 0)
+			return shown; /* the first word that names no device ends the list */
+		for (int i = 0; i < shown; i++)
+			if (visible[i] == device)
+				return 0; /* a device named twice hides all */
+		visible[shown++] = device;
+		if (word[length] == 0)
+			return shown;
+		word += length + 1;
+	}
+}
