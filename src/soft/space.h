@@ -56,4 +56,7 @@ bool sw_heap_free(void *memory); /* false: not a live heap block */
 /* Text that a kernel printed; kept until the next synchronisation flushes it to stdout. Oldest text is dropped beyond the limit. */
 void sw_output_append(const char *text, size_t size);
 
+/* What a kernel's cudaGraphSetConditional does; absent where the interpreter is built without the device. */
+void sw_conditional_set(uint64_t handle, uint32_t value) __attribute__((weak));
+
 #endif
