@@ -20,7 +20,7 @@
 	X(s8, 8) X(s16, 16) X(s32, 32) X(s64, 64) X(f16, 16) X(f16x2, 32) X(bf16, 16) X(bf16x2, 32) X(f32, 32) X(f64, 64) \
 	X(f32x2, 64) X(tf32, 32) X(e4m3, 8) X(e5m2, 8) X(e4m3x2, 16) X(e5m2x2, 16) X(e4m3x4, 32) X(e5m2x4, 32) \
 	X(e2m3x2, 16) X(e3m2x2, 16) X(e2m1x2, 8) X(e2m3x4, 32) X(e3m2x4, 32) X(e2m1x4, 16) X(ue8m0x2, 16) \
-	X(u8x4, 32) X(s8x4, 32) X(u16x2, 32) X(s16x2, 32) X(u4, 4) X(s4, 4) X(b1, 1) X(pred, 1) \
+	X(e2m1, 4) X(e2m3, 6) X(e3m2, 6) X(ue8m0, 8) X(ue4m3, 8) X(s2f6x2, 16) X(u8x4, 32) X(s8x4, 32) X(u16x2, 32) X(s16x2, 32) X(u4, 4) X(s4, 4) X(b1, 1) X(pred, 1) \
 	X(texref, 64) X(samplerref, 64) X(surfref, 64)
 enum ptx_type {
 #define X(name, bits) PTX_##name,
@@ -82,8 +82,10 @@ struct ptx_param {
 struct ptx_reg {
 	enum ptx_type type; /* .pred, .b16, .u32, ... as declared */
 	uint32_t name;      /* index into func->reg_names, and number within it, for messages */
-	uint32_t number;
+	uint32_t number;    /* or PTX_REG_PLAIN, or PTX_REG_X + 0..3: a component of a vector register, each a register here */
 };
+#define PTX_REG_PLAIN 0xffffffffu
+#define PTX_REG_X 0xfffffff0u
 
 enum ptx_operand_kind {
 	PTX_OP_NONE,
@@ -107,7 +109,9 @@ enum ptx_symbol_kind { PTX_SYM_NONE, PTX_SYM_MODULE_VAR, PTX_SYM_LOCAL_VAR, PTX_
 struct ptx_operand {
 	uint8_t kind;      /* enum ptx_operand_kind */
 	uint8_t negate;    /* !p */
-	uint8_t component; /* 0 none, 1..4 = .x .y .z .w, (vector registers), 5 = .b0 ... of video operands + selector bits */
+	uint8_t component; /* SPECIAL: 0 none, 1..4 = .x .y .z .w. REG of a video instruction: 'b' or 'h' with selector .b0, .h1,
+	                    * .b7654 ...: imm holds its digits, 4 bits each, the last one lowest; count says how many. Vector
+	                    * registers have none: each component is a register. */
 	uint8_t is_f32;    /* PTX_OP_FLOAT written as 0f */
 	uint8_t symbol_kind;
 	uint8_t special;   /* enum ptx_special; component in `component` */
@@ -116,7 +120,7 @@ struct ptx_operand {
 	uint32_t symbol;   /* index of the variable, parameter, function or label */
 	const char *name;  /* SYMBOL, ADDRESS with a symbol, TARGETS, unresolved ones */
 	int64_t imm;       /* IMM value; FLOAT bit pattern of the double; offset of SYMBOL and ADDRESS */
-	uint32_t count;    /* elements of VECTOR and LIST; ADDRESS: extra coordinates of tex/cp.async.bulk ([a, {x,y}]) */
+	uint32_t count;    /* elements of VECTOR and LIST; ADDRESS: operands after the comma ([a, {x, y}], [tex, sampler, {x, y}]) */
 	struct ptx_operand *elems;
 	struct ptx_operand *second; /* p|q : the q */
 };
@@ -127,10 +131,10 @@ struct ptx_operand {
 /* opcode.mod.mod.type.type a, b, c; */
 struct ptx_insn {
 	const char *op;                  /* "add"; interned: equal opcodes have equal pointers within the process */
-	const char *mods[PTX_MAX_MODS];  /* every modifier in order without the dot, types included, interned */
-	uint8_t mod_count;
+	const char *const *mods;         /* every modifier in order without the dot, types included, interned */
+	uint8_t mod_count;               /* up to PTX_MAX_MODS */
 	uint8_t type_count;
-	uint8_t types[6];                /* those of mods that are types, in order (enum ptx_type) */
+	uint8_t types[6];                /* the first six of mods that are types, in order (enum ptx_type) */
 	uint8_t operand_count;
 	bool guarded, guard_negated;     /* @p, @!p */
 	uint32_t guard;                  /* register */
@@ -142,6 +146,7 @@ struct ptx_insn {
 struct ptx_label {
 	const char *name;
 	uint32_t insn; /* index of the instruction that it stands before (== insn_count: the end) */
+	bool used;     /* something branches to it; debug information leaves many that nothing does */
 };
 
 /* .branchtargets, .calltargets, .callprototype */
@@ -213,14 +218,15 @@ struct ptx_module {
 	X(is_explicit_cluster) X(clusterid) X(nclusterid) X(cluster_ctaid) X(cluster_nctaid) X(cluster_ctarank) \
 	X(cluster_nctarank) X(lanemask_eq) X(lanemask_le) X(lanemask_lt) X(lanemask_ge) X(lanemask_gt) \
 	X(clock) X(clock_hi) X(clock64) X(pm) X(pm64) X(envreg) X(globaltimer) X(globaltimer_lo) X(globaltimer_hi) \
-	X(reserved_shared_offset_begin) X(reserved_shared_offset_end) X(reserved_shared_offset_cap) \
-	X(reserved_shared_offset) X(total_smem_size) X(aggr_smem_size) X(dynamic_smem_size) X(current_graph_exec)
+	X(reserved_smem_offset_begin) X(reserved_smem_offset_end) X(reserved_smem_offset_cap) \
+	X(reserved_smem_offset) X(total_smem_size) X(aggr_smem_size) X(dynamic_smem_size) X(current_graph_exec)
 enum ptx_special {
 #define X(name) PTX_SR_##name,
 	PTX_SPECIALS(X)
 #undef X
 	PTX_SR_COUNT
 };
+extern const char *const ptx_special_names[PTX_SR_COUNT]; /* "tid" */
 /* For %pm<i>, %envreg<i>, %reserved_smem_offset_<i> the number is in operand.imm. */
 
 struct ptx_error {
@@ -240,6 +246,9 @@ void ptx_free(struct ptx_module *module);
 
 /* True if the instruction has this modifier (interned or not). */
 bool ptx_has(const struct ptx_insn *insn, const char *modifier);
+
+/* The 32-bit pattern of a PTX_OP_FLOAT operand: exact for 0f literals, NaNs included; others are rounded. */
+uint32_t ptx_f32_bits(const struct ptx_operand *operand);
 
 /* Writes an instruction as text, for messages: "add.s32 %r1, %r2, 3". Always terminated. */
 void ptx_print_insn(const struct ptx_func *func, const struct ptx_insn *insn, char *buffer, size_t size);
