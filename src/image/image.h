@@ -188,6 +188,21 @@ void *img_linked_write(const struct img_payload *texts, size_t count, uint32_t c
 /* The texts of such an ELF; 0 for one that is not ours, -1 with *error when it is damaged. */
 int img_linked_read(const struct img_elf *elf, struct img_sources *sources, struct img_error *error);
 
+/* ---- host objects and archives of them (object.c) */
+
+/* The fat binaries in an object or executable file for the host, or in the members of an archive ("ar") of such objects. */
+struct img_object {
+	struct fw_cursor file;
+	bool archive;
+	size_t next_member;      /* archive: where the next header is */
+	uint64_t section_table;  /* of the object being read; 0: none */
+	uint32_t section, section_count;
+	struct fw_cursor object, names, fatbins; /* fatbins: the rest of a section that holds them */
+};
+int img_object_open(struct img_object *object, const void *data, size_t size, struct img_error *error);
+/* 1 with a fat binary, 0 at the end, -1 with *error. */
+int img_object_next(struct img_object *object, const void **fatbin, size_t *size, struct img_error *error);
+
 /* ---- shared by the readers */
 
 /* Writes the text; returns -1, for `return img_fail(...)`. error may be NULL. */
