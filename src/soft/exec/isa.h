@@ -106,7 +106,7 @@ struct sx_warp {
 	const struct sx_insn *pc; /* where the running fragment goes on; NULL: pick one */
 	bool rotated;           /* the running fragment is not the one that comes first in the code */
 	uint32_t frag_count;
-	uint32_t stamp;
+	uint32_t stamp, ticks;
 	struct sx_frame *root;  /* the kernel's frame */
 	uint64_t frame_bytes;   /* heap frames in use */
 	struct sx_fragment frags[SX_LANES];
@@ -127,6 +127,9 @@ struct sx_block_view {
 	const uint64_t *cluster_shared;
 	uint32_t cluster_size;
 	uint32_t smid;
+	uint32_t ntid[3], nctaid[3];
+	uint32_t clusterid[3], nclusterid[3], cluster_ctaid[3], cluster_nctaid[3];
+	uint32_t dynamic_shared, dynamic_offset; /* bytes, and where they begin in the window */
 };
 
 static inline const struct sx_block_view *
@@ -217,6 +220,8 @@ static uint32_t sxd_dst(struct sx_decoder *d, const struct ptx_operand *operand)
 static unsigned sxd_bits(struct sx_decoder *d, const struct ptx_operand *operand);
 /* A fresh temporary of 1, 32, 64 or 128 bits. */
 static uint32_t sxd_temp(struct sx_decoder *d, unsigned bits);
+/* The condition code register CC.CF of the function: a lane mask in the frame, for the carry chains. */
+static uint32_t sxd_cc(struct sx_decoder *d);
 /* A pool constant spread to all lanes: 32- or 64-bit slot. */
 static uint32_t sxd_const32(struct sx_decoder *d, uint32_t value);
 static uint32_t sxd_const64(struct sx_decoder *d, uint64_t value);
