@@ -148,6 +148,7 @@ static const struct cuda_ops ops = {
 	.cuDeviceGetCount = fake_count,
 	.cuDeviceGetName = fake_name,
 	.cuDeviceGetUuid_v2 = fake_uuid,
+	.cuDeviceGetUuid = fake_uuid,
 	.cuDeviceTotalMem_v2 = fake_total,
 	.cuDeviceGetAttribute = fake_attribute,
 	.cuDevicePrimaryCtxRetain = fake_retain,
