@@ -88,6 +88,15 @@ sx_bad_access(struct sx_warp *w, const struct sx_insn *i, enum sx_at_kind kind, 
 	                bytes, (unsigned long long)address);
 }
 
+/* Kernel parameters may be read by generic address too. */
+static inline bool
+sx_is_param(const struct sx_block_view *view, uint64_t address, uint32_t bytes, uint8_t access)
+{
+	uint64_t offset = address - (uint64_t)(uintptr_t)view->params;
+
+	return access == SW_ACCESS_READ && offset < view->launch->param_bytes && bytes <= view->launch->param_bytes - offset;
+}
+
 /*
  * Host addresses of all lanes of exec, checked: `bytes` at each, aligned to `align`, `access` allowed. False after a fault.
  * Lanes outside exec are 0.
@@ -151,7 +160,7 @@ sx_at(struct sx_warp *w, const struct sx_insn *i, enum sx_at_kind kind, uint32_t
 			code = CUDA_ERROR_MISALIGNED_ADDRESS;
 		else if (!at[l])
 			code = CUDA_ERROR_ILLEGAL_ADDRESS;
-		else if (kind <= SX_AT_FIXED && !sw_space_check(at[l], bytes, access))
+		else if (kind <= SX_AT_FIXED && !sw_space_check(at[l], bytes, access) && !sx_is_param(view, at[l], bytes, access))
 			code = CUDA_ERROR_ILLEGAL_ADDRESS;
 		if (code != CUDA_SUCCESS) {
 			sx_bad_access(w, i, kind, code, l, shown[l], bytes, access);
@@ -170,11 +179,13 @@ sx_element(const struct sx_insn *i, unsigned n)
 	return n == 0 ? i->d : n == 1 ? i->b : n == 2 ? i->c : i->e;
 }
 
+/* What volatile and ordered accesses need besides the access: acquire loads before later accesses, release stores after earlier ones. */
 static inline void
 sx_mem_order(uint32_t aux, struct sx_warp *w)
 {
-	if (aux & SX_MEM_SPIN)
-		w->spinning = true;
+	if (__builtin_expect(!(aux & (SX_MEM_SPIN | SX_MEM_ORDERED)), 1))
+		return;
+	w->spinning = true;
 	if (aux & SX_MEM_ORDERED)
 		__atomic_thread_fence(__ATOMIC_ACQ_REL);
 }
@@ -311,18 +322,24 @@ static const struct sx_insn *
 sx_st_frame(struct sx_warp *w, const struct sx_insn *i)
 {
 	unsigned log = SX_MEM_LOG(i->aux);
-	uint64_t *word = SX_D64(w, i->a) + (uint64_t)i->imm / 8 * SX_LANES;
+	uint32_t at = i->a + (uint32_t)(i->imm / 8) * 8 * SX_LANES;
+	const uint64_t *word = SX_S64(w, at);
 	unsigned shift = (unsigned)(i->imm & 7) * 8;
-	uint64_t mask = log >= 3 ? ~0ull : (1ull << (8u << log)) - 1;
+	uint64_t mask = (log >= 3 ? ~0ull : (1ull << (8u << log)) - 1) << shift, r[SX_LANES];
 	bool wide = SX_MEM_WIDE(i->aux, 0);
 
-	for (uint32_t lanes = w->exec; lanes;) {
-		unsigned l = sx_next_lane(&lanes);
-		uint64_t value = sx_source_lane(w, i->d, wide, l);
-		word[l] = (word[l] & ~(mask << shift)) | (value & mask) << shift;
-		if (log == 4)
-			word[SX_LANES + l] = SX_S64(w, i->d)[SX_LANES + l];
+	if (wide) {
+		const uint64_t *value = SX_S64(w, i->d);
+		for (int l = 0; l < SX_LANES; l++)
+			r[l] = (word[l] & ~mask) | (value[l] << shift & mask);
+	} else {
+		const uint32_t *value = SX_S32(w, i->d);
+		for (int l = 0; l < SX_LANES; l++)
+			r[l] = (word[l] & ~mask) | ((uint64_t)value[l] << shift & mask);
 	}
+	sx_put64(w, at, r);
+	if (log == 4)
+		sx_put64(w, at + 8 * SX_LANES, SX_S64(w, i->d) + SX_LANES);
 	return i + 1;
 }
 
@@ -428,21 +445,6 @@ sx_cvta_to_local(struct sx_warp *w, const struct sx_insn *i)
 
 	for (int l = 0; l < SX_LANES; l++)
 		r[l] = a[l] - w->local_base - (uint64_t)l * w->local_stride;
-	sx_put64(w, i->d, r);
-	return i + 1;
-}
-
-static const struct sx_insn *
-sx_cvta_param(struct sx_warp *w, const struct sx_insn *i)
-{
-	uint64_t base = (uint64_t)(uintptr_t)sx_view(w)->params;
-	const uint64_t *a = SX_S64(w, i->a);
-	uint64_t r[SX_LANES];
-
-	if (i->aux) /* cvta.to.param */
-		base = 0 - base;
-	for (int l = 0; l < SX_LANES; l++)
-		r[l] = a[l] + base;
 	sx_put64(w, i->d, r);
 	return i + 1;
 }
@@ -899,15 +901,13 @@ sx_decode_cvta(struct sx_decoder *d, const struct ptx_insn *in)
 	switch (form.space) {
 	case PTX_SPACE_GLOBAL:
 	case PTX_SPACE_CONST:
+	case PTX_SPACE_PARAM: /* the address of a kernel parameter is generic from the start */
 		break;
 	case PTX_SPACE_SHARED:
 		fn = to ? sx_cvta_to_shared : sx_cvta_shared;
 		break;
 	case PTX_SPACE_LOCAL:
 		fn = to ? sx_cvta_to_local : sx_cvta_local;
-		break;
-	case PTX_SPACE_PARAM:
-		fn = sx_cvta_param;
 		break;
 	default:
 		return false;
@@ -918,7 +918,6 @@ sx_decode_cvta(struct sx_decoder *d, const struct ptx_insn *in)
 	struct sx_insn *i = sxd_emit(d, fn);
 	i->d = target;
 	i->a = source;
-	i->aux = to;
 	return true;
 }
 

@@ -1,15 +1,642 @@
 /*
  * The forms of ld and st that programs spend their time in. Included by mem.c.
+ *
+ * A warp is taken as two halves of 16 lanes. Lanes of a half mostly access a row (consecutive elements) or one place, which is found
+ * by comparing their addresses; then one check and one vector access serve them all. Two-dimensional blocks of 16 x n give
+ * two rows, hence halves. Anything else is gathered or scattered. Whatever is not plainly allowed here (also registered host
+ * memory, cluster shared memory and every fault) goes to sx_ld_any or sx_st_any for the lanes that are left.
  */
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
+#define SX_HALF_LANES 16
+#define SX_INLINE static inline __attribute__((always_inline))
+
+enum sx_shape { SX_EACH, SX_ROW, SX_ONE };
+
+/* May all of a small range (at most a granule) be accessed so? False also where only the slow path can tell. */
+SX_INLINE bool
+sx_range_ok(uint64_t address, uint64_t bytes, uint8_t access)
+{
+	uint64_t offset = address - sw_space.base;
+
+	if (__builtin_expect(offset >= sw_space.size || bytes > sw_space.size - offset, 0))
+		return false;
+	return (sw_space.granules[offset >> SW_GRANULE_BITS] & sw_space.granules[(offset + bytes - 1) >> SW_GRANULE_BITS] & access) == access;
+}
+
+/* ---- how the addresses of a half lie: m are its lanes, not none; *first is that of the lowest one --------------------- */
+
+#ifdef __AVX512F__
+SX_INLINE enum sx_shape
+sx_shape64(const uint64_t *a, uint32_t m, unsigned stride, uint64_t *first)
+{
+	unsigned lane = (unsigned)__builtin_ctz(m);
+	__m512i low = _mm512_loadu_si512(a), high = _mm512_loadu_si512(a + 8);
+	const __m512i steps = _mm512_setr_epi64(0, stride, 2 * stride, 3 * stride, 4 * stride, 5 * stride, 6 * stride, 7 * stride);
+
+	*first = a[lane];
+	__m512i row = _mm512_add_epi64(_mm512_set1_epi64((long long)(*first - (uint64_t)lane * stride)), steps);
+	__m512i row_high = _mm512_add_epi64(row, _mm512_set1_epi64(8 * stride));
+	if (!(_mm512_mask_cmpneq_epi64_mask((__mmask8)m, low, row) | _mm512_mask_cmpneq_epi64_mask((__mmask8)(m >> 8), high, row_high)))
+		return SX_ROW;
+	__m512i one = _mm512_set1_epi64((long long)*first);
+	if (!(_mm512_mask_cmpneq_epi64_mask((__mmask8)m, low, one) | _mm512_mask_cmpneq_epi64_mask((__mmask8)(m >> 8), high, one)))
+		return SX_ONE;
+	return SX_EACH;
+}
+
+SX_INLINE enum sx_shape
+sx_shape32(const uint32_t *a, uint32_t m, unsigned stride, uint32_t *first)
+{
+	unsigned lane = (unsigned)__builtin_ctz(m);
+	__m512i v = _mm512_loadu_si512(a);
+	const __m512i steps = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+	                                         _mm512_set1_epi32((int)stride));
+
+	*first = a[lane];
+	if (!_mm512_mask_cmpneq_epi32_mask((__mmask16)m, v, _mm512_set1_epi32((int)*first)))
+		return SX_ONE;
+	__m512i row = _mm512_add_epi32(_mm512_set1_epi32((int)(*first - lane * stride)), steps);
+	if (!_mm512_mask_cmpneq_epi32_mask((__mmask16)m, v, row))
+		return SX_ROW;
+	return SX_EACH;
+}
+#else
+SX_INLINE enum sx_shape
+sx_shape64(const uint64_t *a, uint32_t m, unsigned stride, uint64_t *first)
+{
+	unsigned lane = (unsigned)__builtin_ctz(m);
+	uint64_t start, row = 0, one = 0;
+
+	*first = a[lane];
+	start = *first - (uint64_t)lane * stride;
+	if (m == 0xffff) {
+		for (unsigned l = 0; l < SX_HALF_LANES; l++)
+			row |= a[l] ^ (start + (uint64_t)l * stride);
+		for (unsigned l = 0; row && l < SX_HALF_LANES; l++)
+			one |= a[l] ^ *first;
+	} else {
+		for (unsigned l = 0; l < SX_HALF_LANES; l++) {
+			uint64_t in = 0 - (uint64_t)(m >> l & 1);
+			row |= (a[l] ^ (start + (uint64_t)l * stride)) & in;
+			one |= (a[l] ^ *first) & in;
+		}
+	}
+	return !row ? SX_ROW : !one ? SX_ONE : SX_EACH;
+}
+
+SX_INLINE enum sx_shape
+sx_shape32(const uint32_t *a, uint32_t m, unsigned stride, uint32_t *first)
+{
+	unsigned lane = (unsigned)__builtin_ctz(m);
+	uint32_t start, row = 0, one = 0;
+
+	*first = a[lane];
+	start = *first - lane * stride;
+	if (m == 0xffff) {
+		for (unsigned l = 0; l < SX_HALF_LANES; l++)
+			one |= a[l] ^ *first;
+		for (unsigned l = 0; one && l < SX_HALF_LANES; l++)
+			row |= a[l] ^ (start + l * stride);
+	} else {
+		for (unsigned l = 0; l < SX_HALF_LANES; l++) {
+			uint32_t in = 0 - (m >> l & 1);
+			row |= (a[l] ^ (start + l * stride)) & in;
+			one |= (a[l] ^ *first) & in;
+		}
+	}
+	return !one ? SX_ONE : !row ? SX_ROW : SX_EACH;
+}
+#endif
+
+/* ---- moving the elements of a half -------------------------------------------------------------------------------------- */
+
+/* Registers of an instruction's elements at lane `from`: 32-bit slots, or 64-bit ones when log is 3. */
+struct sx_slots {
+	void *p[4];
+};
+
+SX_INLINE struct sx_slots
+sx_slots(const struct sx_warp *w, const struct sx_insn *i, unsigned log, unsigned count, unsigned from)
+{
+	struct sx_slots s;
+
+	for (unsigned n = 0; n < count; n++)
+		s.p[n] = (uint8_t *)(uintptr_t)sx_src(w, sx_element(i, n)) + (log == 3 ? 8u : 4u) * from;
+	return s;
+}
+
+/* One lane's elements from memory into registers, and back. */
+SX_INLINE void
+sx_lane_load(struct sx_slots s, unsigned lane, const uint8_t *at, unsigned log, unsigned count, bool is_signed)
+{
+	for (unsigned n = 0; n < count; n++) {
+		const uint8_t *p = at + (n << log);
+		if (log == 0)
+			((uint32_t *)s.p[n])[lane] = is_signed ? (uint32_t)(int8_t)*p : *p;
+		else if (log == 1)
+			((uint32_t *)s.p[n])[lane] = is_signed ? (uint32_t)*(const int16_t *)p : *(const uint16_t *)p;
+		else if (log == 2)
+			((uint32_t *)s.p[n])[lane] = *(const uint32_t *)p;
+		else
+			((uint64_t *)s.p[n])[lane] = *(const uint64_t *)p;
+	}
+}
+
+SX_INLINE void
+sx_lane_store(struct sx_slots s, unsigned lane, uint8_t *at, unsigned log, unsigned count)
+{
+	for (unsigned n = 0; n < count; n++) {
+		uint8_t *p = at + (n << log);
+		if (log == 0)
+			*p = (uint8_t)((const uint32_t *)s.p[n])[lane];
+		else if (log == 1)
+			*(uint16_t *)p = (uint16_t)((const uint32_t *)s.p[n])[lane];
+		else if (log == 2)
+			*(uint32_t *)p = ((const uint32_t *)s.p[n])[lane];
+		else
+			*(uint64_t *)p = ((const uint64_t *)s.p[n])[lane];
+	}
+}
+
+/* Consecutive elements; p is where lane 0 of the half would be. */
+SX_INLINE void
+sx_row_load(struct sx_slots s, uint32_t m, const uint8_t *p, unsigned log, unsigned count, bool is_signed)
+{
+#ifdef __AVX512F__
+	if (count == 1) {
+		if (log == 3) {
+			__m512i low = _mm512_maskz_loadu_epi64((__mmask8)m, p), high = _mm512_maskz_loadu_epi64((__mmask8)(m >> 8), p + 64);
+			if (m == 0xffff) {
+				_mm512_store_si512(s.p[0], low);
+				_mm512_store_si512((uint64_t *)s.p[0] + 8, high);
+			} else {
+				_mm512_mask_store_epi64(s.p[0], (__mmask8)m, low);
+				_mm512_mask_store_epi64((uint64_t *)s.p[0] + 8, (__mmask8)(m >> 8), high);
+			}
+			return;
+		}
+		__m512i v;
+		if (log == 2) {
+			v = _mm512_maskz_loadu_epi32((__mmask16)m, p);
+		} else if (log == 1) {
+			__m256i half = _mm256_maskz_loadu_epi16((__mmask16)m, p);
+			v = is_signed ? _mm512_cvtepi16_epi32(half) : _mm512_cvtepu16_epi32(half);
+		} else {
+			__m128i quarter = _mm_maskz_loadu_epi8((__mmask16)m, p);
+			v = is_signed ? _mm512_cvtepi8_epi32(quarter) : _mm512_cvtepu8_epi32(quarter);
+		}
+		if (m == 0xffff)
+			_mm512_store_si512(s.p[0], v);
+		else
+			_mm512_mask_store_epi32(s.p[0], (__mmask16)m, v);
+		return;
+	}
+#endif
+	if (m == 0xffff) {
+		for (unsigned l = 0; l < SX_HALF_LANES; l++)
+			sx_lane_load(s, l, p + ((size_t)l * count << log), log, count, is_signed);
+	} else {
+		for (unsigned l = 0; l < SX_HALF_LANES; l++)
+			if (m >> l & 1)
+				sx_lane_load(s, l, p + ((size_t)l * count << log), log, count, is_signed);
+	}
+}
+
+SX_INLINE void
+sx_row_store(struct sx_slots s, uint32_t m, uint8_t *p, unsigned log, unsigned count)
+{
+#ifdef __AVX512F__
+	if (count == 1) {
+		if (log == 3) {
+			_mm512_mask_storeu_epi64(p, (__mmask8)m, _mm512_load_si512(s.p[0]));
+			_mm512_mask_storeu_epi64(p + 64, (__mmask8)(m >> 8), _mm512_load_si512((uint64_t *)s.p[0] + 8));
+			return;
+		}
+		__m512i v = _mm512_load_si512(s.p[0]);
+		if (log == 2 && m == 0xffff)
+			_mm512_storeu_si512(p, v);
+		else if (log == 2)
+			_mm512_mask_storeu_epi32(p, (__mmask16)m, v);
+		else if (log == 1)
+			_mm512_mask_cvtepi32_storeu_epi16(p, (__mmask16)m, v);
+		else
+			_mm512_mask_cvtepi32_storeu_epi8(p, (__mmask16)m, v);
+		return;
+	}
+#endif
+	if (m == 0xffff) {
+		for (unsigned l = 0; l < SX_HALF_LANES; l++)
+			sx_lane_store(s, l, p + ((size_t)l * count << log), log, count);
+	} else {
+		for (unsigned l = 0; l < SX_HALF_LANES; l++)
+			if (m >> l & 1)
+				sx_lane_store(s, l, p + ((size_t)l * count << log), log, count);
+	}
+}
+
+/* All lanes of the half load the same place. */
+SX_INLINE void
+sx_one_load(struct sx_slots s, uint32_t m, const uint8_t *p, unsigned log, unsigned count, bool is_signed)
+{
+	for (unsigned n = 0; n < count; n++) {
+		if (log == 3) {
+			uint64_t value = ((const uint64_t *)p)[n], *d = s.p[n];
+			for (unsigned l = 0; l < SX_HALF_LANES; l++)
+				d[l] = m == 0xffff || (m >> l & 1) ? value : d[l];
+			continue;
+		}
+		uint32_t value, *d = s.p[n];
+		if (log == 0)
+			value = is_signed ? (uint32_t)(int8_t)p[n] : p[n];
+		else if (log == 1)
+			value = is_signed ? (uint32_t)((const int16_t *)p)[n] : ((const uint16_t *)p)[n];
+		else
+			value = ((const uint32_t *)p)[n];
+#ifdef __AVX512F__
+		__m512i v = _mm512_set1_epi32((int)value);
+		if (m == 0xffff)
+			_mm512_store_si512(d, v);
+		else
+			_mm512_mask_store_epi32(d, (__mmask16)m, v);
+#else
+		if (m == 0xffff) {
+			for (unsigned l = 0; l < SX_HALF_LANES; l++)
+				d[l] = value;
+		} else {
+			for (unsigned l = 0; l < SX_HALF_LANES; l++)
+				d[l] = m >> l & 1 ? value : d[l];
+		}
+#endif
+	}
+}
+
+/* ---- lanes that point anywhere -------------------------------------------------------------------------------------------- */
+
+/* Are all of these global accesses plainly allowed? */
+SX_INLINE bool
+sx_each_ok(const uint64_t *a, uint32_t m, uint64_t offset, unsigned bytes, uint8_t access)
+{
+	uint64_t wrong = 0, granule = (a[__builtin_ctz(m)] + offset - sw_space.base) >> SW_GRANULE_BITS, differ = 0;
+
+	for (unsigned l = 0; l < SX_HALF_LANES; l++) {
+		uint64_t in = 0 - (uint64_t)(m >> l & 1), address = a[l] + offset;
+		wrong |= (address & (bytes - 1)) & in; /* aligned, so each lies in one granule */
+		differ |= (((address - sw_space.base) >> SW_GRANULE_BITS) ^ granule) & in;
+	}
+	if (wrong)
+		return false;
+	if (!differ)
+		return granule < sw_space.size >> SW_GRANULE_BITS && (sw_space.granules[granule] & access) == access;
+	uint8_t common = access;
+	for (; m; m &= m - 1) {
+		uint64_t at = a[__builtin_ctz(m)] + offset - sw_space.base;
+		if (at >= sw_space.size)
+			return false;
+		common &= sw_space.granules[at >> SW_GRANULE_BITS];
+	}
+	return common == access;
+}
+
+SX_INLINE bool
+sx_each_ok_shared(const uint32_t *a, uint32_t m, uint32_t offset, unsigned bytes, uint32_t limit)
+{
+	uint32_t wrong = 0;
+
+	if (limit < bytes)
+		return false;
+	limit -= bytes;
+	for (unsigned l = 0; l < SX_HALF_LANES; l++) {
+		uint32_t in = 0 - (m >> l & 1), at = a[l] + offset;
+		wrong |= ((at & (bytes - 1)) | (at > limit)) & in;
+	}
+	return !wrong;
+}
+
+SX_INLINE void
+sx_each_load(struct sx_slots s, uint32_t m, const uint64_t *a, uint64_t offset, unsigned log, unsigned count, bool is_signed)
+{
+#ifdef __AVX512F__
+	if (count == 1 && log >= 2) {
+		__m512i low = _mm512_loadu_si512(a), high = _mm512_loadu_si512(a + 8), zero = _mm512_setzero_si512();
+		const void *base = (const void *)(uintptr_t)offset;
+		if (log == 3) {
+			low = _mm512_mask_i64gather_epi64(zero, (__mmask8)m, low, base, 1);
+			high = _mm512_mask_i64gather_epi64(zero, (__mmask8)(m >> 8), high, base, 1);
+			_mm512_mask_store_epi64(s.p[0], (__mmask8)m, low);
+			_mm512_mask_store_epi64((uint64_t *)s.p[0] + 8, (__mmask8)(m >> 8), high);
+			return;
+		}
+		__m256i none = _mm256_setzero_si256();
+		__m256i first = _mm512_mask_i64gather_epi32(none, (__mmask8)m, low, base, 1);
+		__m256i second = _mm512_mask_i64gather_epi32(none, (__mmask8)(m >> 8), high, base, 1);
+		_mm512_mask_store_epi32(s.p[0], (__mmask16)m, _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1));
+		return;
+	}
+#endif
+	for (; m; m &= m - 1) {
+		unsigned l = (unsigned)__builtin_ctz(m);
+		sx_lane_load(s, l, (const uint8_t *)(uintptr_t)(a[l] + offset), log, count, is_signed);
+	}
+}
+
+SX_INLINE void
+sx_each_load_shared(struct sx_slots s, uint32_t m, const uint32_t *a, uint32_t offset, const uint8_t *window, unsigned log,
+                    unsigned count, bool is_signed)
+{
+#ifdef __AVX512F__
+	if (count == 1 && log == 2) {
+		__m512i at = _mm512_add_epi32(_mm512_loadu_si512(a), _mm512_set1_epi32((int)offset));
+		__m512i v = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), (__mmask16)m, at, window, 1);
+		_mm512_mask_store_epi32(s.p[0], (__mmask16)m, v);
+		return;
+	}
+#endif
+	for (; m; m &= m - 1) {
+		unsigned l = (unsigned)__builtin_ctz(m);
+		sx_lane_load(s, l, window + (uint32_t)(a[l] + offset), log, count, is_signed);
+	}
+}
+
+/* ---- the instructions ------------------------------------------------------------------------------------------------------ */
+
+/* Runs the lanes `m` by the general handler. */
+static __attribute__((noinline)) const struct sx_insn *
+sx_slow_lanes(struct sx_warp *w, const struct sx_insn *i, sx_fn fn, uint32_t m)
+{
+	uint32_t exec = w->exec;
+	bool all = w->all;
+
+	w->exec = m;
+	w->all = false;
+	const struct sx_insn *next = fn(w, i);
+	w->exec = exec;
+	w->all = all;
+	return next;
+}
+
+SX_INLINE const struct sx_insn *
+sx_global(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed)
+{
+	const unsigned bytes = count << log;
+	const uint8_t access = store ? SW_ACCESS_WRITE : SW_ACCESS_READ;
+
+	if (store)
+		sx_mem_order(i->aux, w);
+	for (unsigned from = 0; from < SX_LANES; from += SX_HALF_LANES) {
+		uint32_t m = w->exec >> from & 0xffff;
+		if (!m)
+			continue;
+		const uint64_t *a = SX_S64(w, i->a) + from;
+		uint64_t first, offset = (uint64_t)i->imm;
+		struct sx_slots s = sx_slots(w, i, log, count, from);
+		enum sx_shape shape = sx_shape64(a, m, bytes, &first);
+		unsigned lane = (unsigned)__builtin_ctz(m), last = 31 - (unsigned)__builtin_clz(m);
+
+		first += offset;
+		if (shape == SX_ROW && !(first & (bytes - 1)) && sx_range_ok(first, (last - lane + 1) * bytes, access)) {
+			uint8_t *p = (uint8_t *)(uintptr_t)(first - lane * bytes);
+			if (store)
+				sx_row_store(s, m, p, log, count);
+			else
+				sx_row_load(s, m, p, log, count, is_signed);
+		} else if (shape == SX_ONE && !(first & (bytes - 1)) && sx_range_ok(first, bytes, access)) {
+			if (store)
+				sx_lane_store(s, last, (uint8_t *)(uintptr_t)first, log, count);
+			else
+				sx_one_load(s, m, (const uint8_t *)(uintptr_t)first, log, count, is_signed);
+		} else if (shape == SX_EACH && sx_each_ok(a, m, offset, bytes, access)) {
+			if (!store)
+				sx_each_load(s, m, a, offset, log, count, is_signed);
+			for (; store && m; m &= m - 1) {
+				unsigned l = (unsigned)__builtin_ctz(m);
+				sx_lane_store(s, l, (uint8_t *)(uintptr_t)(a[l] + offset), log, count);
+			}
+		} else if (!sx_slow_lanes(w, i, store ? sx_st_any : sx_ld_any, m << from)) {
+			return NULL;
+		}
+	}
+	if (!store)
+		sx_mem_order(i->aux, w);
+	return i + 1;
+}
+
+SX_INLINE const struct sx_insn *
+sx_shared(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed)
+{
+	const unsigned bytes = count << log;
+	const struct sx_block_view *view = sx_view(w);
+	uint8_t *window = (uint8_t *)(uintptr_t)view->shared_base;
+	uint32_t limit = view->shared_bytes;
+
+	if (store)
+		sx_mem_order(i->aux, w);
+	for (unsigned from = 0; from < SX_LANES; from += SX_HALF_LANES) {
+		uint32_t m = w->exec >> from & 0xffff;
+		if (!m)
+			continue;
+		const uint32_t *a = SX_S32(w, i->a) + from;
+		uint32_t first, offset = (uint32_t)i->imm;
+		struct sx_slots s = sx_slots(w, i, log, count, from);
+		enum sx_shape shape = sx_shape32(a, m, bytes, &first);
+		unsigned lane = (unsigned)__builtin_ctz(m), last = 31 - (unsigned)__builtin_clz(m);
+
+		first += offset;
+		if (shape == SX_ROW && !(first & (bytes - 1)) && (uint64_t)first + (last - lane + 1) * bytes <= limit) {
+			uint8_t *p = window + first - lane * bytes;
+			if (store)
+				sx_row_store(s, m, p, log, count);
+			else
+				sx_row_load(s, m, p, log, count, is_signed);
+		} else if (shape == SX_ONE && !(first & (bytes - 1)) && (uint64_t)first + bytes <= limit) {
+			if (store)
+				sx_lane_store(s, last, window + first, log, count);
+			else
+				sx_one_load(s, m, window + first, log, count, is_signed);
+		} else if (shape == SX_EACH && sx_each_ok_shared(a, m, offset, bytes, limit)) {
+			if (!store)
+				sx_each_load_shared(s, m, a, offset, window, log, count, is_signed);
+			for (; store && m; m &= m - 1) {
+				unsigned l = (unsigned)__builtin_ctz(m);
+				sx_lane_store(s, l, window + (uint32_t)(a[l] + offset), log, count);
+			}
+		} else if (!sx_slow_lanes(w, i, store ? sx_st_any : sx_ld_any, m << from)) {
+			return NULL;
+		}
+	}
+	if (!store)
+		sx_mem_order(i->aux, w);
+	return i + 1;
+}
+
+/* A place that is the same for all lanes because the instruction names it. */
+SX_INLINE const struct sx_insn *
+sx_fixed(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed)
+{
+	const unsigned bytes = count << log;
+	const struct sx_block_view *view = sx_view(w);
+	uint64_t at = (uint64_t)i->imm;
+	bool good = w->exec != 0;
+
+	if (store)
+		sx_mem_order(i->aux, w);
+	switch (SX_MEM_KIND(i->aux)) {
+	case SX_AT_FIXED:
+		good = good && sx_range_ok(at, bytes, store ? SW_ACCESS_WRITE : SW_ACCESS_READ);
+		break;
+	case SX_AT_SHARED_FIXED:
+		good = good && at <= view->shared_bytes && bytes <= view->shared_bytes - at;
+		at += view->shared_base;
+		break;
+	default:
+		good = good && !store && at <= view->launch->param_bytes && bytes <= view->launch->param_bytes - at;
+		at += (uint64_t)(uintptr_t)view->params;
+		break;
+	}
+	if (!good || ((uint64_t)i->imm & (bytes - 1)))
+		return store ? sx_st_any(w, i) : sx_ld_any(w, i);
+	if (store) {
+		sx_lane_store(sx_slots(w, i, log, count, 0), 31 - (unsigned)__builtin_clz(w->exec), (uint8_t *)(uintptr_t)at, log, count);
+		return i + 1;
+	}
+	for (unsigned from = 0; from < SX_LANES; from += SX_HALF_LANES)
+		sx_one_load(sx_slots(w, i, log, count, from), w->all ? 0xffff : w->exec >> from & 0xffff, (const uint8_t *)(uintptr_t)at, log,
+		            count, is_signed);
+	sx_mem_order(i->aux, w);
+	return i + 1;
+}
+
+/* The same offset in each lane's stack. */
+SX_INLINE const struct sx_insn *
+sx_local(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed)
+{
+	const unsigned bytes = count << log;
+	bool reg = SX_MEM_KIND(i->aux) == SX_AT_LOCAL;
+	uint32_t base = reg ? 0 : w->frame->local_offset, stride = w->local_stride, wrong = stride < bytes;
+	const uint32_t *a = reg ? SX_S32(w, i->a) : NULL;
+	struct sx_slots s = sx_slots(w, i, log, count, 0);
+
+	if (store)
+		sx_mem_order(i->aux, w);
+	base += (uint32_t)i->imm;
+	for (uint32_t m = w->exec; m; m &= m - 1) {
+		uint32_t at = base + (reg ? a[__builtin_ctz(m)] : 0);
+		wrong |= (at & (bytes - 1)) | (at > stride - bytes);
+		if (!reg)
+			break;
+	}
+	if (wrong)
+		return store ? sx_st_any(w, i) : sx_ld_any(w, i);
+	for (uint32_t m = w->exec; m; m &= m - 1) {
+		unsigned l = (unsigned)__builtin_ctz(m);
+		uint8_t *p = (uint8_t *)(uintptr_t)(w->local_base + (uint64_t)l * stride + base + (reg ? a[l] : 0));
+		if (store)
+			sx_lane_store(s, l, p, log, count);
+		else
+			sx_lane_load(s, l, p, log, count, is_signed);
+	}
+	if (!store)
+		sx_mem_order(i->aux, w);
+	return i + 1;
+}
+
+/* name, log2 of the element's bytes, elements, signed */
+#define SX_FAST_LOADS(X) \
+	X(u8, 0, 1, false) X(s8, 0, 1, true) X(u16, 1, 1, false) X(s16, 1, 1, true) X(b32, 2, 1, false) X(b64, 3, 1, false) \
+	X(v2b32, 2, 2, false) X(v4b32, 2, 4, false) X(v2b64, 3, 2, false) X(v4u8, 0, 4, false) X(v4u16, 1, 4, false) \
+	X(v2u16, 1, 2, false) X(v2u8, 0, 2, false)
+#define SX_FAST_STORES(X) \
+	X(b8, 0, 1, false) X(b16, 1, 1, false) X(b32, 2, 1, false) X(b64, 3, 1, false) X(v2b32, 2, 2, false) X(v4b32, 2, 4, false) \
+	X(v2b64, 3, 2, false) X(v4b8, 0, 4, false) X(v4b16, 1, 4, false) X(v2b16, 1, 2, false) X(v2b8, 0, 2, false)
+
+#define SX_FAST_ONE(prefix, body, store, name, log, count, is_signed) \
+	static const struct sx_insn * \
+	prefix##_##body##_##name(struct sx_warp *w, const struct sx_insn *i) \
+	{ \
+		return sx_##body(w, i, store, log, count, is_signed); \
+	}
+#define X(name, log, count, is_signed) \
+	SX_FAST_ONE(sx_ld, global, false, name, log, count, is_signed) SX_FAST_ONE(sx_ld, shared, false, name, log, count, is_signed) \
+	SX_FAST_ONE(sx_ld, fixed, false, name, log, count, is_signed) SX_FAST_ONE(sx_ld, local, false, name, log, count, is_signed)
+SX_FAST_LOADS(X)
+#undef X
+#define X(name, log, count, is_signed) \
+	SX_FAST_ONE(sx_st, global, true, name, log, count, is_signed) SX_FAST_ONE(sx_st, shared, true, name, log, count, is_signed) \
+	SX_FAST_ONE(sx_st, fixed, true, name, log, count, is_signed) SX_FAST_ONE(sx_st, local, true, name, log, count, is_signed)
+SX_FAST_STORES(X)
+#undef X
+
+struct sx_fast_row {
+	uint8_t log, count;
+	bool is_signed;
+	sx_fn global, shared, fixed, local;
+};
+
+static const struct sx_fast_row sx_fast_loads[] = {
+#define X(name, log, count, is_signed) \
+	{ log, count, is_signed, sx_ld_global_##name, sx_ld_shared_##name, sx_ld_fixed_##name, sx_ld_local_##name },
+	SX_FAST_LOADS(X)
+#undef X
+};
+static const struct sx_fast_row sx_fast_stores[] = {
+#define X(name, log, count, is_signed) \
+	{ log, count, is_signed, sx_st_global_##name, sx_st_shared_##name, sx_st_fixed_##name, sx_st_local_##name },
+	SX_FAST_STORES(X)
+#undef X
+};
+
+static sx_fn
+sx_pick_fast(const struct sx_fast_row *rows, size_t row_count, uint32_t aux, bool is_signed)
+{
+	for (size_t n = 0; n < row_count; n++) {
+		const struct sx_fast_row *row = &rows[n];
+		if (row->log != SX_MEM_LOG(aux) || row->count != SX_MEM_COUNT(aux) || row->is_signed != is_signed)
+			continue;
+		switch (SX_MEM_KIND(aux)) {
+		case SX_AT_GLOBAL:
+			return row->global;
+		case SX_AT_SHARED:
+			return row->shared;
+		case SX_AT_FIXED:
+		case SX_AT_SHARED_FIXED:
+		case SX_AT_PARAM:
+			return row->fixed;
+		case SX_AT_LOCAL:
+		case SX_AT_LOCAL_VAR:
+			return row->local;
+		default:
+			return NULL;
+		}
+	}
+	return NULL;
+}
+
+/* The handler for a load: a fast one when the registers have just the element's slot. */
 static sx_fn
 sx_pick_ld(uint32_t aux)
 {
-	return sx_ld_any;
+	unsigned log = SX_MEM_LOG(aux), bits = SX_MEM_BITS(aux);
+	bool is_signed = (aux & SX_MEM_SIGNED) && log < 2;
+	bool fits = log == 3 ? bits == 64 : is_signed ? bits == 32 : bits <= 32;
+	sx_fn fn = NULL;
+
+	if (fits && SX_MEM_ALIGN(aux) == SX_MEM_COUNT(aux) << log)
+		fn = sx_pick_fast(sx_fast_loads, sizeof sx_fast_loads / sizeof *sx_fast_loads, aux, is_signed);
+	return fn ? fn : sx_ld_any;
 }
 
 static sx_fn
 sx_pick_st(uint32_t aux)
 {
-	return sx_st_any;
+	unsigned log = SX_MEM_LOG(aux);
+	bool fits = SX_MEM_ALIGN(aux) == SX_MEM_COUNT(aux) << log;
+	sx_fn fn = NULL;
+
+	for (unsigned n = 0; n < SX_MEM_COUNT(aux); n++)
+		fits &= SX_MEM_WIDE(aux, n) == (log == 3);
+	if (fits)
+		fn = sx_pick_fast(sx_fast_stores, sizeof sx_fast_stores / sizeof *sx_fast_stores, aux, false);
+	return fn ? fn : sx_st_any;
 }
