@@ -1,0 +1,53 @@
+/* Runs a fuzz target on files and folders of files, for builds without libFuzzer: each is a test that must not crash. */
+#include <dirent.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static unsigned count;
+
+static void
+run(const char *path)
+{
+	FILE *file = fopen(path, "rb");
+	struct stat status;
+
+	if (!file || fstat(fileno(file), &status) != 0) {
+		perror(path);
+		exit(1);
+	}
+	uint8_t *data = malloc((size_t)status.st_size + 1);
+	size_t size = fread(data, 1, (size_t)status.st_size, file);
+	uint8_t *exact = malloc(size ? size : 1); /* so that a checker sees a byte too many */
+	memcpy(exact, data, size);
+	LLVMFuzzerTestOneInput(exact, size);
+	free(exact);
+	free(data);
+	fclose(file);
+	count++;
+}
+
+int
+main(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		DIR *folder = opendir(argv[i]);
+		if (!folder) {
+			run(argv[i]);
+			continue;
+		}
+		for (struct dirent *entry; (entry = readdir(folder));) {
+			char path[4096];
+			snprintf(path, sizeof(path), "%s/%s", argv[i], entry->d_name);
+			if (entry->d_name[0] != '.')
+				run(path);
+		}
+		closedir(folder);
+	}
+	printf("%u inputs\n", count);
+	return count ? 0 : 1;
+}

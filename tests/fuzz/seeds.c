@@ -1,0 +1,114 @@
+/* Writes the first inputs of the image fuzz targets into FOLDER/fatbin, elf, wrapper and object. */
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "image/image.h"
+#include "tests/image/build.h"
+
+static const char ptx[] = ".version 7.5\n.target sm_75\n.address_size 64\n.visible .entry k1() { ret; }\n";
+static const char *folder;
+
+static void
+save(const char *target, const char *name, const void *data, size_t size)
+{
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s/%s", folder, target);
+	mkdir(path, 0777);
+	snprintf(path, sizeof(path), "%s/%s/%s", folder, target, name);
+	FILE *file = fopen(path, "wb");
+	if (!file || fwrite(data, 1, size, file) != size || fclose(file) != 0) {
+		perror(path);
+		exit(1);
+	}
+}
+
+static void
+fatbins(void)
+{
+	for (int packing = 0; packing < 3; packing++) {
+		struct blob blob = { 0 }, wrapped = { 0 };
+		char name[32];
+		fatbin_begin(&blob);
+		fatbin_add(&blob, &(struct entry){ .kind = 2, .arch = 86, .data = "\x7f" "ELF", .size = 4 });
+		fatbin_add(&blob, &(struct entry){ .kind = 1, .arch = 75, .version = 75, .packing = packing, .data = ptx,
+		                                  .size = sizeof(ptx), .name = "a.cu", .options = "-g" });
+		fatbin_add(&blob, &(struct entry){ .kind = 1, .arch = 90, .version = 90, .flags = 0x100000, .data = ptx,
+		                                  .size = sizeof(ptx) });
+		snprintf(name, sizeof(name), "packing%d", packing);
+		save("fatbin", name, blob.data, blob.size);
+		blob_add(&wrapped, "\x14", 1);
+		blob_add(&wrapped, blob.data + 16, blob.size - 16);
+		save("wrapper", name, wrapped.data, wrapped.size);
+		free(blob.data);
+		free(wrapped.data);
+	}
+}
+
+/* An ELF object whose only section besides the names holds two fat binaries. */
+static void
+object(struct blob *blob)
+{
+	static const char names[] = "\0.shstrtab\0.nv_fatbin";
+	size_t at[2], start;
+
+	blob_add(blob, "\x7f" "ELF\2\1\1\0\0\0\0\0\0\0\0\0\1\0\x3e\0\1\0\0\0", 24);
+	blob_add(blob, NULL, 40);
+	blob_set(blob, 58, 64, 2);
+	blob_set(blob, 60, 3, 2);
+	blob_set(blob, 62, 1, 2);
+	at[0] = blob->size;
+	blob_add(blob, names, sizeof(names));
+	blob_align(blob, 8);
+	at[1] = blob->size;
+	for (int i = 0; i < 2; i++) {
+		struct blob fatbin = { 0 };
+		fatbin_begin(&fatbin);
+		fatbin_add(&fatbin, &(struct entry){ .kind = 1, .arch = 75, .version = 75, .packing = i, .data = ptx, .size = sizeof(ptx) });
+		blob_add(blob, fatbin.data, fatbin.size);
+		free(fatbin.data);
+	}
+	start = blob->size;
+	blob_set(blob, 40, start, 8);
+	blob_add(blob, NULL, 3 * 64);
+	for (size_t i = 0; i < 2; i++) {
+		blob_set(blob, start + 64 * (i + 1), i ? 11 : 1, 4);
+		blob_set(blob, start + 64 * (i + 1) + 4, i ? 1 : 3, 4);
+		blob_set(blob, start + 64 * (i + 1) + 24, at[i], 8);
+		blob_set(blob, start + 64 * (i + 1) + 32, i ? start - at[1] : sizeof(names), 8);
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	if (argc != 2)
+		return 2;
+	folder = argv[1];
+	mkdir(folder, 0777);
+	fatbins();
+	for (int old = 0; old < 2; old++) {
+		struct blob blob = { 0 };
+		elf_build(&blob, old, 86);
+		save("elf", old ? "old" : "new", blob.data, blob.size);
+		free(blob.data);
+	}
+	size_t size;
+	void *linked = img_linked_write(&(struct img_payload){ .data = ptx, .size = sizeof(ptx) }, 1, 86, &size);
+	save("elf", "linked", linked, size);
+	free(linked);
+	struct blob file = { 0 }, archive = { 0 };
+	object(&file);
+	save("object", "object", file.data, file.size);
+	blob_add(&archive, "!<arch>\n", 8);
+	for (int i = 0; i < 2; i++) {
+		char header[80];
+		snprintf(header, sizeof(header), "%-16s%-12d%-6d%-6d%-8d%-10zu`\n", "a.o/", 0, 0, 0, 644, file.size);
+		blob_add(&archive, header, 60);
+		blob_add(&archive, file.data, file.size);
+	}
+	save("object", "archive", archive.data, archive.size);
+	free(file.data);
+	free(archive.data);
+	return 0;
+}
