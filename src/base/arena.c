@@ -1,3 +1,4 @@
+/* Chunks of the arena (arena.h). */
 #include "arena.h"
 
 #include <stdlib.h>

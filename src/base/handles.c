@@ -1,3 +1,4 @@
+/* The table behind the handles (handles.h): chunks of slots that never move, so that lookups need no lock. */
 #include "handles.h"
 
 #include <pthread.h>

@@ -1,3 +1,4 @@
+/* Where log lines go (log.h). One write a line; never blocks on anything but that write. */
 #include "log.h"
 
 #include <errno.h>

@@ -1,0 +1,36 @@
+# bash completion for farwarp. A test keeps it equal to the commands and their options.
+
+_farwarp() {
+	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} word
+	if [ "$COMP_CWORD" = 1 ]; then
+		COMPREPLY=($(compgen -W 'run doctor help --help --version' -- "$current"))
+		return
+	fi
+	case $command in
+	run)
+		# Behind "--", or the first word that is no option, the program's own completion takes over.
+		for word in "${COMP_WORDS[@]:2:COMP_CWORD-2}"; do
+			if [ "$word" = -- ]; then
+				COMPREPLY=($(compgen -c -f -- "$current"))
+				return
+			fi
+		done
+		case $previous in
+		--device|-d) COMPREPLY=($(compgen -W 'soft local' -- "$current")) ;;
+		--cc|-c) COMPREPLY=($(compgen -W '7.5 8.0 8.6 8.9 9.0 10.0 12.0 12.1' -- "$current")) ;;
+		--mem|-m) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
+		--sms|-s|--threads|-t) ;;
+		*) COMPREPLY=($(compgen -W '--device --cc --mem --sms --threads --quiet --help --' -- "$current")
+		              $(compgen -c -- "$current")) ;;
+		esac ;;
+	doctor)
+		case $previous in
+		--root|-r) COMPREPLY=($(compgen -d -- "$current")) ;;
+		--deadline|-t) ;;
+		*) COMPREPLY=($(compgen -W '--json --root --deadline --list --help' -- "$current")) ;;
+		esac ;;
+	help)
+		COMPREPLY=($(compgen -W 'run doctor' -- "$current")) ;;
+	esac
+}
+complete -o default -F _farwarp farwarp
