@@ -1006,9 +1006,8 @@ sx_decode_fence(struct sx_decoder *d, const struct ptx_insn *in)
 {
 	bool membar = sxd_is(in, "membar"), wide = false, sc = membar;
 
-	if (in->operand_count != 0 && !ptx_has(in, "proxy") && strncmp(in->mods[0], "proxy", 5) != 0)
-		return false;
-	if (in->mod_count == 0)
+	/* Only the proxy fences name memory: [address], size. */
+	if (in->mod_count == 0 || (in->operand_count != 0 && strncmp(in->mods[0], "proxy", 5) != 0))
 		return false;
 	for (unsigned n = 0; n < in->mod_count; n++) {
 		const char *mod = in->mods[n];

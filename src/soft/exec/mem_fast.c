@@ -377,99 +377,103 @@ sx_slow_lanes(struct sx_warp *w, const struct sx_insn *i, sx_fn fn, uint32_t m)
 	return next;
 }
 
-SX_INLINE const struct sx_insn *
-sx_global(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed)
+/* The lanes m of the half that begins at `from`. False: not plainly allowed, nothing done. */
+SX_INLINE bool
+sx_global_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed, unsigned from,
+               uint32_t m)
 {
 	const unsigned bytes = count << log;
 	const uint8_t access = store ? SW_ACCESS_WRITE : SW_ACCESS_READ;
+	const uint64_t *a = SX_S64(w, i->a) + from;
+	uint64_t first, offset = (uint64_t)i->imm;
+	struct sx_slots s = sx_slots(w, i, log, count, from);
+	enum sx_shape shape = sx_shape64(a, m, bytes, &first);
+	unsigned lane = (unsigned)__builtin_ctz(m), last = 31 - (unsigned)__builtin_clz(m);
 
-	if (store)
-		sx_mem_order(i->aux, w);
-	for (unsigned from = 0; from < SX_LANES; from += SX_HALF_LANES) {
-		uint32_t m = w->exec >> from & 0xffff;
-		if (!m)
-			continue;
-		const uint64_t *a = SX_S64(w, i->a) + from;
-		uint64_t first, offset = (uint64_t)i->imm;
-		struct sx_slots s = sx_slots(w, i, log, count, from);
-		enum sx_shape shape = sx_shape64(a, m, bytes, &first);
-		unsigned lane = (unsigned)__builtin_ctz(m), last = 31 - (unsigned)__builtin_clz(m);
-
-		first += offset;
-		if (shape == SX_ROW && !(first & (bytes - 1)) && sx_range_ok(first, (last - lane + 1) * bytes, access)) {
-			uint8_t *p = (uint8_t *)(uintptr_t)(first - lane * bytes);
-			if (store)
-				sx_row_store(s, m, p, log, count);
-			else
-				sx_row_load(s, m, p, log, count, is_signed);
-		} else if (shape == SX_ONE && !(first & (bytes - 1)) && sx_range_ok(first, bytes, access)) {
-			if (store)
-				sx_lane_store(s, last, (uint8_t *)(uintptr_t)first, log, count);
-			else
-				sx_one_load(s, m, (const uint8_t *)(uintptr_t)first, log, count, is_signed);
-		} else if (shape == SX_EACH && sx_each_ok(a, m, offset, bytes, access)) {
-			if (!store)
-				sx_each_load(s, m, a, offset, log, count, is_signed);
-			for (; store && m; m &= m - 1) {
-				unsigned l = (unsigned)__builtin_ctz(m);
-				sx_lane_store(s, l, (uint8_t *)(uintptr_t)(a[l] + offset), log, count);
-			}
-		} else if (!sx_slow_lanes(w, i, store ? sx_st_any : sx_ld_any, m << from)) {
-			return NULL;
+	first += offset;
+	if (shape == SX_EACH) {
+		if (!sx_each_ok(a, m, offset, bytes, access))
+			return false;
+		if (!store)
+			sx_each_load(s, m, a, offset, log, count, is_signed);
+		for (; store && m; m &= m - 1) {
+			unsigned l = (unsigned)__builtin_ctz(m);
+			sx_lane_store(s, l, (uint8_t *)(uintptr_t)(a[l] + offset), log, count);
 		}
+		return true;
 	}
-	if (!store)
-		sx_mem_order(i->aux, w);
-	return i + 1;
+	if ((first & (bytes - 1)) || !sx_range_ok(first, shape == SX_ROW ? (last - lane + 1) * bytes : bytes, access))
+		return false;
+	uint8_t *p = (uint8_t *)(uintptr_t)first;
+	if (shape == SX_ROW && store)
+		sx_row_store(s, m, p - lane * bytes, log, count);
+	else if (shape == SX_ROW)
+		sx_row_load(s, m, p - lane * bytes, log, count, is_signed);
+	else if (store)
+		sx_lane_store(s, last, p, log, count);
+	else
+		sx_one_load(s, m, p, log, count, is_signed);
+	return true;
 }
 
-SX_INLINE const struct sx_insn *
-sx_shared(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed)
+SX_INLINE bool
+sx_shared_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed, unsigned from,
+               uint32_t m)
 {
 	const unsigned bytes = count << log;
 	const struct sx_block_view *view = sx_view(w);
 	uint8_t *window = (uint8_t *)(uintptr_t)view->shared_base;
-	uint32_t limit = view->shared_bytes;
+	const uint32_t *a = SX_S32(w, i->a) + from;
+	uint32_t first, offset = (uint32_t)i->imm;
+	struct sx_slots s = sx_slots(w, i, log, count, from);
+	enum sx_shape shape = sx_shape32(a, m, bytes, &first);
+	unsigned lane = (unsigned)__builtin_ctz(m), last = 31 - (unsigned)__builtin_clz(m);
 
-	if (store)
-		sx_mem_order(i->aux, w);
-	for (unsigned from = 0; from < SX_LANES; from += SX_HALF_LANES) {
-		uint32_t m = w->exec >> from & 0xffff;
-		if (!m)
-			continue;
-		const uint32_t *a = SX_S32(w, i->a) + from;
-		uint32_t first, offset = (uint32_t)i->imm;
-		struct sx_slots s = sx_slots(w, i, log, count, from);
-		enum sx_shape shape = sx_shape32(a, m, bytes, &first);
-		unsigned lane = (unsigned)__builtin_ctz(m), last = 31 - (unsigned)__builtin_clz(m);
-
-		first += offset;
-		if (shape == SX_ROW && !(first & (bytes - 1)) && (uint64_t)first + (last - lane + 1) * bytes <= limit) {
-			uint8_t *p = window + first - lane * bytes;
-			if (store)
-				sx_row_store(s, m, p, log, count);
-			else
-				sx_row_load(s, m, p, log, count, is_signed);
-		} else if (shape == SX_ONE && !(first & (bytes - 1)) && (uint64_t)first + bytes <= limit) {
-			if (store)
-				sx_lane_store(s, last, window + first, log, count);
-			else
-				sx_one_load(s, m, window + first, log, count, is_signed);
-		} else if (shape == SX_EACH && sx_each_ok_shared(a, m, offset, bytes, limit)) {
-			if (!store)
-				sx_each_load_shared(s, m, a, offset, window, log, count, is_signed);
-			for (; store && m; m &= m - 1) {
-				unsigned l = (unsigned)__builtin_ctz(m);
-				sx_lane_store(s, l, window + (uint32_t)(a[l] + offset), log, count);
-			}
-		} else if (!sx_slow_lanes(w, i, store ? sx_st_any : sx_ld_any, m << from)) {
-			return NULL;
+	first += offset;
+	if (shape == SX_EACH) {
+		if (!sx_each_ok_shared(a, m, offset, bytes, view->shared_bytes))
+			return false;
+		if (!store)
+			sx_each_load_shared(s, m, a, offset, window, log, count, is_signed);
+		for (; store && m; m &= m - 1) {
+			unsigned l = (unsigned)__builtin_ctz(m);
+			sx_lane_store(s, l, window + (uint32_t)(a[l] + offset), log, count);
 		}
+		return true;
 	}
-	if (!store)
-		sx_mem_order(i->aux, w);
-	return i + 1;
+	if ((first & (bytes - 1)) || (uint64_t)first + (shape == SX_ROW ? (last - lane + 1) * bytes : bytes) > view->shared_bytes)
+		return false;
+	uint8_t *p = window + first;
+	if (shape == SX_ROW && store)
+		sx_row_store(s, m, p - lane * bytes, log, count);
+	else if (shape == SX_ROW)
+		sx_row_load(s, m, p - lane * bytes, log, count, is_signed);
+	else if (store)
+		sx_lane_store(s, last, p, log, count);
+	else
+		sx_one_load(s, m, p, log, count, is_signed);
+	return true;
 }
+
+/* Both halves with whatever lanes they have. */
+#define SX_HALVES(space) \
+	SX_INLINE const struct sx_insn * \
+	sx_##space(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed) \
+	{ \
+		if (store) \
+			sx_mem_order(i->aux, w); \
+		for (unsigned from = 0; from < SX_LANES; from += SX_HALF_LANES) { \
+			uint32_t m = w->exec >> from & 0xffff; \
+			if (m && !sx_##space##_half(w, i, store, log, count, is_signed, from, m) && \
+			    !sx_slow_lanes(w, i, store ? sx_st_any : sx_ld_any, m << from)) \
+				return NULL; \
+		} \
+		if (!store) \
+			sx_mem_order(i->aux, w); \
+		return i + 1; \
+	}
+SX_HALVES(global)
+SX_HALVES(shared)
 
 /* A place that is the same for all lanes because the instruction names it. */
 SX_INLINE const struct sx_insn *
@@ -545,11 +549,12 @@ sx_local(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, u
 /* name, log2 of the element's bytes, elements, signed */
 #define SX_FAST_LOADS(X) \
 	X(u8, 0, 1, false) X(s8, 0, 1, true) X(u16, 1, 1, false) X(s16, 1, 1, true) X(b32, 2, 1, false) X(b64, 3, 1, false) \
-	X(v2b32, 2, 2, false) X(v4b32, 2, 4, false) X(v2b64, 3, 2, false) X(v4u8, 0, 4, false) X(v4u16, 1, 4, false) \
-	X(v2u16, 1, 2, false) X(v2u8, 0, 2, false)
+	X(v2b32, 2, 2, false) X(v4b32, 2, 4, false) X(v2b64, 3, 2, false)
 #define SX_FAST_STORES(X) \
 	X(b8, 0, 1, false) X(b16, 1, 1, false) X(b32, 2, 1, false) X(b64, 3, 1, false) X(v2b32, 2, 2, false) X(v4b32, 2, 4, false) \
-	X(v2b64, 3, 2, false) X(v4b8, 0, 4, false) X(v4b16, 1, 4, false) X(v2b16, 1, 2, false) X(v2b8, 0, 2, false)
+	X(v2b64, 3, 2, false)
+/* Short vectors: global memory only. */
+#define SX_FAST_SHORT(X) X(v2b8, 0, 2, false) X(v4b8, 0, 4, false) X(v2b16, 1, 2, false) X(v4b16, 1, 4, false)
 
 #define SX_FAST_ONE(prefix, body, store, name, log, count, is_signed) \
 	static const struct sx_insn * \
@@ -557,15 +562,38 @@ sx_local(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, u
 	{ \
 		return sx_##body(w, i, store, log, count, is_signed); \
 	}
+/* For spaces that are accessed by halves: a version of its own for whole warps, which needs no masks, in front. */
+#define SX_FAST_HALVES(prefix, body, store, name, log, count, is_signed) \
+	static __attribute__((noinline)) const struct sx_insn * \
+	prefix##_##body##_part_##name(struct sx_warp *w, const struct sx_insn *i) \
+	{ \
+		return sx_##body(w, i, store, log, count, is_signed); \
+	} \
+	static const struct sx_insn * \
+	prefix##_##body##_##name(struct sx_warp *w, const struct sx_insn *i) \
+	{ \
+		if (__builtin_expect(w->exec != ~0u || (i->aux & (SX_MEM_SPIN | SX_MEM_ORDERED)), 0)) \
+			return prefix##_##body##_part_##name(w, i); \
+		if (__builtin_expect(!sx_##body##_half(w, i, store, log, count, is_signed, 0, 0xffff), 0)) \
+			return prefix##_##body##_part_##name(w, i); \
+		if (__builtin_expect(!sx_##body##_half(w, i, store, log, count, is_signed, SX_HALF_LANES, 0xffff), 0)) \
+			return sx_slow_lanes(w, i, store ? sx_st_any : sx_ld_any, 0xffff0000) ? i + 1 : NULL; \
+		return i + 1; \
+	}
 #define X(name, log, count, is_signed) \
-	SX_FAST_ONE(sx_ld, global, false, name, log, count, is_signed) SX_FAST_ONE(sx_ld, shared, false, name, log, count, is_signed) \
+	SX_FAST_HALVES(sx_ld, global, false, name, log, count, is_signed) SX_FAST_HALVES(sx_ld, shared, false, name, log, count, is_signed) \
 	SX_FAST_ONE(sx_ld, fixed, false, name, log, count, is_signed) SX_FAST_ONE(sx_ld, local, false, name, log, count, is_signed)
 SX_FAST_LOADS(X)
 #undef X
 #define X(name, log, count, is_signed) \
-	SX_FAST_ONE(sx_st, global, true, name, log, count, is_signed) SX_FAST_ONE(sx_st, shared, true, name, log, count, is_signed) \
+	SX_FAST_HALVES(sx_st, global, true, name, log, count, is_signed) SX_FAST_HALVES(sx_st, shared, true, name, log, count, is_signed) \
 	SX_FAST_ONE(sx_st, fixed, true, name, log, count, is_signed) SX_FAST_ONE(sx_st, local, true, name, log, count, is_signed)
 SX_FAST_STORES(X)
+#undef X
+
+#define X(name, log, count, is_signed) \
+	SX_FAST_ONE(sx_ld, global, false, name, log, count, is_signed) SX_FAST_ONE(sx_st, global, true, name, log, count, is_signed)
+SX_FAST_SHORT(X)
 #undef X
 
 struct sx_fast_row {
@@ -579,11 +607,17 @@ static const struct sx_fast_row sx_fast_loads[] = {
 	{ log, count, is_signed, sx_ld_global_##name, sx_ld_shared_##name, sx_ld_fixed_##name, sx_ld_local_##name },
 	SX_FAST_LOADS(X)
 #undef X
+#define X(name, log, count, is_signed) { log, count, is_signed, sx_ld_global_##name, NULL, NULL, NULL },
+	SX_FAST_SHORT(X)
+#undef X
 };
 static const struct sx_fast_row sx_fast_stores[] = {
 #define X(name, log, count, is_signed) \
 	{ log, count, is_signed, sx_st_global_##name, sx_st_shared_##name, sx_st_fixed_##name, sx_st_local_##name },
 	SX_FAST_STORES(X)
+#undef X
+#define X(name, log, count, is_signed) { log, count, is_signed, sx_st_global_##name, NULL, NULL, NULL },
+	SX_FAST_SHORT(X)
 #undef X
 };
 
