@@ -67,12 +67,9 @@ unlock:
 CUresult
 sw_module_find(struct sw_module *module, const char *name, struct sw_module_function **out)
 {
-	struct sx_func *func = sx_image_find_kernel(module->image->image, name);
+	long index = sw_shared_image_find(module->image, name);
 
-	for (size_t i = 0; func && i < module->function_count; i++)
-		if (sx_image_kernel(module->image->image, i) == func)
-			return sw_module_function(module, i, out);
-	return CUDA_ERROR_NOT_FOUND;
+	return index < 0 ? CUDA_ERROR_NOT_FOUND : sw_module_function(module, (size_t)index, out);
 }
 
 void

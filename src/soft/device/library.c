@@ -41,17 +41,13 @@ library_image(struct sw_library *library, struct sw_jit *jit, struct sw_shared_i
 		*out = library->shared;
 		return CUDA_SUCCESS;
 	}
-	struct sw_shared_image *shared = calloc(1, sizeof(*shared));
-	if (!shared)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	CUresult result = sw_image_build(&library->sources, jit, &shared->image);
+	struct sw_shared_image *shared;
+	CUresult result = sw_image_build(&library->sources, jit, &shared);
 	if (result != CUDA_SUCCESS) {
-		free(shared);
 		if (result != CUDA_ERROR_OUT_OF_MEMORY)
 			library->broken = result;
 		return result;
 	}
-	shared->references = 1;
 	if (has_managed(shared->image)) {
 		shared->references++;
 		library->shared = shared;
@@ -343,11 +339,8 @@ sw_cuLibraryGetKernel(CUkernel *pKernel, CUlibrary library, const char *name)
 	pthread_mutex_lock(&l->lock);
 	CUresult result = library_any(l, &module);
 	if (result == CUDA_SUCCESS) {
-		struct sx_func *func = sx_image_find_kernel(module->image->image, name);
-		result = CUDA_ERROR_NOT_FOUND;
-		for (size_t i = 0; func && i < l->kernel_count; i++)
-			if (sx_image_kernel(module->image->image, i) == func)
-				result = kernel_at(l, module, i, pKernel);
+		long index = sw_shared_image_find(module->image, name);
+		result = index < 0 ? CUDA_ERROR_NOT_FOUND : kernel_at(l, module, (size_t)index, pKernel);
 	}
 	pthread_mutex_unlock(&l->lock);
 	return result;

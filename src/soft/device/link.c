@@ -68,6 +68,7 @@ sw_cuLinkCreate_v2(unsigned numOptions, CUjit_option *options, void **optionValu
 			result = CUDA_ERROR_OUT_OF_MEMORY;
 	}
 	if (result != CUDA_SUCCESS) {
+		sw_jit_close(&link->jit);
 		free(link);
 		return result;
 	}
@@ -250,6 +251,74 @@ sw_cuLinkAddFile(CUlinkState state, CUjitInputType type, const char *path, unsig
 	return sw_cuLinkAddFile_v2(state, type, path, numOptions, options, optionValues);
 }
 
+/* What the device provides to every kernel (exec/builtin.c), and the device runtime's entry points, which fault when called. */
+static bool
+is_provided(const char *name)
+{
+	static const char *const names[] = { "vprintf", "malloc", "free", "__assertfail" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return strncmp(name, "cuda", 4) == 0 || strncmp(name, "__cuda", 6) == 0;
+}
+
+static bool
+names_function(const struct ptx_operand *operand, uint32_t function)
+{
+	if ((operand->kind == PTX_OP_SYMBOL || operand->kind == PTX_OP_ADDRESS) && operand->symbol_kind == PTX_SYM_FUNC &&
+	    operand->symbol == function)
+		return true;
+	for (uint32_t i = 0; operand->elems && i < operand->count; i++)
+		if (names_function(&operand->elems[i], function))
+			return true;
+	return false;
+}
+
+static bool
+is_used(const struct ptx_module *module, uint32_t function)
+{
+	for (uint32_t f = 0; f < module->func_count; f++)
+		for (uint32_t i = 0; i < module->funcs[f].insn_count; i++) {
+			const struct ptx_insn *insn = &module->funcs[f].insns[i];
+			for (uint32_t o = 0; o < insn->operand_count; o++)
+				if (names_function(&insn->operands[o], function))
+					return true;
+		}
+	return false;
+}
+
+static bool
+is_defined(const struct sw_link *link, const char *name)
+{
+	for (size_t i = 0; i < link->count; i++) {
+		const struct ptx_module *module = link->inputs[i].module;
+		for (uint32_t f = 0; f < module->func_count; f++)
+			if ((module->funcs[f].has_body || module->funcs[f].alias_of) && strcmp(module->funcs[f].name, name) == 0)
+				return true;
+	}
+	return false;
+}
+
+/* Functions that are called and nowhere defined; a load would let them pass, until they are called. */
+static bool
+all_defined(struct sw_link *link)
+{
+	bool good = true;
+
+	for (size_t i = 0; i < link->count; i++) {
+		const struct ptx_module *module = link->inputs[i].module;
+		for (uint32_t f = 0; f < module->func_count; f++) {
+			const struct ptx_func *func = &module->funcs[f];
+			if (func->has_body || func->alias_of || is_provided(func->name) || is_defined(link, func->name) || !is_used(module, f))
+				continue;
+			sw_jit_error(&link->jit, "link: error: undefined reference to function %s", func->name);
+			good = false;
+		}
+	}
+	return good;
+}
+
 /* Links for real, so that what is missing or defined twice is found here; the result itself is made again by each load. */
 static CUresult
 try_link(struct sw_link *link)
@@ -258,6 +327,8 @@ try_link(struct sw_link *link)
 		.max_shared_block = sw_device.limits->block_shared_optin };
 	struct ptx_error error = { 0 };
 
+	if (!all_defined(link))
+		return CUDA_ERROR_NO_BINARY_FOR_GPU;
 	struct ptx_module **modules = calloc(link->count, sizeof(*modules));
 	if (!modules)
 		return CUDA_ERROR_OUT_OF_MEMORY;

@@ -177,12 +177,29 @@ describe(struct sw_jit *jit, const struct sx_image *image)
 	}
 }
 
-CUresult
-sw_image_build(const struct img_sources *sources, struct sw_jit *jit, struct sx_image **out)
+/* Links and takes the modules over. */
+static CUresult
+link_modules(struct ptx_module **modules, size_t count, struct sw_jit *jit, struct sx_image **out)
 {
 	struct sx_target target = { .cc = sw_device.cc, .sm_count = sw_device.sm_count,
 		.max_shared_block = sw_device.limits->block_shared_optin };
 	struct ptx_error error = { 0 };
+
+	*out = sx_image_link(modules, count, &target, &error);
+	if (*out)
+		return CUDA_SUCCESS;
+	if (strncmp(error.text, "out of memory", 13) == 0) {
+		sw_jit_error(jit, "%s", error.text);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	sw_jit_error(jit, "ptx input, line %d: error: %s", error.line, error.text);
+	return CUDA_ERROR_INVALID_PTX;
+}
+
+CUresult
+sw_image_build(const struct img_sources *sources, struct sw_jit *jit, struct sw_shared_image **out)
+{
+	struct sx_image *image = NULL;
 	uint64_t start = sw_now_ns();
 	size_t count = 0;
 
@@ -195,24 +212,70 @@ sw_image_build(const struct img_sources *sources, struct sw_jit *jit, struct sx_
 		if (result != CUDA_SUCCESS)
 			break;
 	}
-	if (result != CUDA_SUCCESS) {
+	if (result == CUDA_SUCCESS)
+		result = link_modules(modules, count, jit, &image);
+	else
 		while (count)
 			ptx_free(modules[--count]);
-	} else {
-		*out = sx_image_link(modules, count, &target, &error);
-		if (!*out) {
-			sw_jit_error(jit, "ptx input, line %d: error: %s", error.line, error.text);
-			result = CUDA_ERROR_INVALID_PTX;
-		}
-	}
 	free(modules);
 	if (result != CUDA_SUCCESS)
 		return result;
-	fw_debug("module", "%zu texts, %zu kernels, %zu variables, %llu us", sources->count, sx_image_kernel_count(*out),
-	         sx_image_var_count(*out), (unsigned long long)(sw_now_ns() - start) / 1000);
+	fw_debug("module", "%zu texts, %zu kernels, %zu variables, %llu us", sources->count, sx_image_kernel_count(image),
+	         sx_image_var_count(image), (unsigned long long)(sw_now_ns() - start) / 1000);
 	if (jit->verbose)
-		describe(jit, *out);
-	return CUDA_SUCCESS;
+		describe(jit, image);
+	*out = sw_shared_image_new(image);
+	return *out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+static const char *
+kernel_name(const struct sw_shared_image *shared, size_t index)
+{
+	return sx_func_info(sx_image_kernel(shared->image, index))->name;
+}
+
+/* The slot that holds the kernel's index, or the free one where it would be. */
+static uint32_t *
+slot_of(const struct sw_shared_image *shared, const char *name)
+{
+	uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+
+	for (const char *c = name; *c; c++)
+		hash = (hash ^ (uint8_t)*c) * 0x100000001b3u;
+	size_t at = (hash ^ hash >> 32) & shared->slot_mask;
+	while (shared->slots[at] && strcmp(kernel_name(shared, shared->slots[at] - 1), name) != 0)
+		at = (at + 1) & shared->slot_mask;
+	return &shared->slots[at];
+}
+
+struct sw_shared_image *
+sw_shared_image_new(struct sx_image *image)
+{
+	struct sw_shared_image *shared = calloc(1, sizeof(*shared));
+	size_t count = sx_image_kernel_count(image), room = 8;
+
+	while (room < 2 * count)
+		room *= 2;
+	uint32_t *slots = calloc(room, sizeof(*slots));
+	if (!shared || !slots) {
+		sx_image_free(image);
+		free(shared);
+		free(slots);
+		return NULL;
+	}
+	*shared = (struct sw_shared_image){ .image = image, .references = 1, .slots = slots, .slot_mask = room - 1 };
+	for (size_t i = 0; i < count; i++) {
+		uint32_t *slot = slot_of(shared, kernel_name(shared, i));
+		if (!*slot)
+			*slot = (uint32_t)i + 1;
+	}
+	return shared;
+}
+
+long
+sw_shared_image_find(const struct sw_shared_image *shared, const char *name)
+{
+	return (long)*slot_of(shared, name) - 1;
 }
 
 void
@@ -220,6 +283,7 @@ sw_shared_image_unref(struct sw_shared_image *shared)
 {
 	if (__atomic_sub_fetch(&shared->references, 1, __ATOMIC_ACQ_REL) == 0) {
 		sx_image_free(shared->image);
+		free(shared->slots);
 		free(shared);
 	}
 }
@@ -284,23 +348,15 @@ load_image(struct sw_context *ctx, const void *image, size_t size, struct sw_jit
 {
 	struct img_sources sources;
 	struct sw_module *module;
+	struct sw_shared_image *shared;
 
 	CUresult result = sw_sources_choose(image, size, jit, &sources);
 	if (result != CUDA_SUCCESS)
 		return result;
-	struct sw_shared_image *shared = calloc(1, sizeof(*shared));
-	if (!shared) {
-		img_sources_free(&sources);
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	}
-	shared->references = 1;
-	result = sw_image_build(&sources, jit, &shared->image);
+	result = sw_image_build(&sources, jit, &shared);
 	img_sources_free(&sources);
-	if (result != CUDA_SUCCESS) {
-		free(shared);
-		return result;
-	}
-	result = sw_module_new(ctx, NULL, shared, &module);
+	if (result == CUDA_SUCCESS)
+		result = sw_module_new(ctx, NULL, shared, &module);
 	if (result == CUDA_SUCCESS)
 		*out = module->handle;
 	return result;

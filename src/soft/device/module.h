@@ -49,15 +49,20 @@ CUresult sw_sources_choose(const void *image, size_t size, struct sw_jit *jit, s
 CUresult sw_file_read(const char *path, void **data, size_t *size);
 /* Parses one text; `name` is said in messages. */
 CUresult sw_source_parse(const struct img_entry *entry, const char *name, struct sw_jit *jit, struct ptx_module **out);
-/* Parses and links all texts. */
-CUresult sw_image_build(const struct img_sources *sources, struct sw_jit *jit, struct sx_image **out);
-
-/* An image that several modules use. */
+/* An image, which several modules may use, and where its kernels are by name. */
 struct sw_shared_image {
 	struct sx_image *image;
 	uint32_t references; /* atomic */
+	uint32_t *slots;     /* open hash: index of a kernel plus 1 */
+	size_t slot_mask;
 };
+/* With one reference; takes the image over, also on failure (NULL: out of memory). */
+struct sw_shared_image *sw_shared_image_new(struct sx_image *image);
 void sw_shared_image_unref(struct sw_shared_image *shared);
+/* The index of a kernel, or -1. */
+long sw_shared_image_find(const struct sw_shared_image *shared, const char *name);
+/* Parses and links all texts; a new image with one reference. */
+CUresult sw_image_build(const struct img_sources *sources, struct sw_jit *jit, struct sw_shared_image **out);
 
 struct sw_module {
 	struct sw_child child;
