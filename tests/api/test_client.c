@@ -300,6 +300,7 @@ TEST(destroy)
 	CHECK_CU(CU(cuCtxGetDevice)(&device), CUDA_ERROR_CONTEXT_IS_DESTROYED);
 	CHECK_CU(CU(cuCtxSetCurrent)(b), OK);
 	CHECK_CU(CU(cuMemAlloc_v2)(&pointer, 1), OK);
+	CHECK_CU(CU(cuMemFree_v2)(pointer), OK);
 }
 
 TEST(attach)
@@ -616,6 +617,7 @@ TEST(per_thread_twins)
 	CHECK_INT(id, 0);
 	CHECK_CU(((CUresult(*)(CUstream, unsigned long long *))lib_symbol("cuStreamGetId_ptsz"))(NULL, &id), OK);
 	CHECK_INT(id, 2);
+	CHECK_CU(CU(cuMemFree_v2)(pointer), OK);
 }
 
 /* Every output that must be there: NULL for it is CUDA_ERROR_INVALID_VALUE, and nothing is touched. */
@@ -662,6 +664,7 @@ TEST(trace)
 	CHECK_CU(CU(cuInit)(0), OK);
 	new_context();
 	CHECK_CU(CU(cuMemAlloc_v2)(&pointer, 4096), OK);
+	CHECK_CU(CU(cuMemFree_v2)(pointer), OK);
 	CHECK_CU(CU(cuModuleLoad)(NULL, "a \"file\"\n"), CUDA_ERROR_INVALID_VALUE);
 	CHECK_CU(CU(cuCtxSynchronize)(), CUDA_ERROR_NOT_SUPPORTED);
 	char *text = read_file(path);

@@ -15,8 +15,19 @@
 #include "soft/device/texture.h"
 #endif
 
+/* The client's: the handle of the primary context, retained or not. */
+static CUresult
+primary_context(CUcontext *ctx, CUdevice dev)
+{
+	if (!sw_device_valid(dev))
+		return CUDA_ERROR_INVALID_DEVICE;
+	*ctx = sw_primary()->handle;
+	return CUDA_SUCCESS;
+}
+
 static const struct cuda_ops ops = {
 	.name = "soft",
+	.primary_context = primary_context,
 	SW_OPS_DEVICE(SW_OP_ROW)
 	SW_OPS_CONTEXT(SW_OP_ROW)
 	SW_OPS_MEMORY(SW_OP_ROW)
