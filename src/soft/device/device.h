@@ -81,7 +81,7 @@ struct sw_context {
 	bool primary;
 	uint32_t active;          /* atomic; the primary context exists before and after its active times */
 	uint32_t error;           /* atomic CUresult: sticky, from the first asynchronous fault on */
-	uint32_t flags;           /* enum CUctx_flags */
+	uint32_t flags;           /* atomic; enum CUctx_flags */
 	uint32_t retained;        /* primary: retain count; guarded by the device's context lock */
 	CUfunc_cache cache_config;
 	CUsharedconfig shared_config;
@@ -151,6 +151,7 @@ struct sw_segment {
 /* What a program got as one piece. Found from any address inside it. */
 struct sw_alloc {
 	uint64_t address, size;   /* size as asked for; the range that addresses are valid in */
+	uint64_t span;            /* bytes that it occupies */
 	uint64_t id;              /* CU_POINTER_ATTRIBUTE_BUFFER_ID */
 	enum sw_memory_kind kind;
 	struct sw_segment *segment;
@@ -181,6 +182,7 @@ struct sw_alloc *sw_alloc_find(uint64_t address);
 void sw_alloc_free_context(struct sw_context *ctx);
 /* Makes the segment of an allocation shareable without moving it (its context must be idle). 0 or -1. */
 int sw_alloc_share(struct sw_alloc *alloc);
+void sw_alloc_forget(void);
 void sw_space_usage(uint64_t *used, uint64_t *total);
 /* Counts memory that is not an sw_alloc (cuMemCreate, pools' reserves). False: would exceed the total. */
 bool sw_space_charge(uint64_t bytes);
@@ -262,7 +264,6 @@ struct sw_kernel {
 	int32_t priority;            /* of the launch; SW_PRIORITY_STREAM: that of the stream */
 	const void *params;          /* param_bytes of them; copied by sw_submit */
 	uint32_t param_bytes;
-	struct sw_event *started;    /* launch completion or programmatic event to record, or NULL */
 };
 #define SW_PRIORITY_STREAM INT32_MIN
 #define SW_PRIORITY_GREATEST (-5)
@@ -296,6 +297,7 @@ struct sw_op {
 		struct { struct sw_alloc *alloc; uint64_t address, size; struct sw_pool *pool; } memory;
 		struct { void (*run)(void *user); void *user; } call;
 	};
+	bool copy_staged;   /* COPY of one row: the source is read now, into the work item */
 	const void *source; /* for capture: the API's own description, e.g. CUDA_MEMCPY3D of a COPY; NULL if there is none */
 };
 
@@ -327,7 +329,7 @@ struct sw_work {
 
 void sw_queue_lock(void);
 void sw_queue_unlock(void);
-/* A work item with one reference; parameters are copied. NULL when out of memory. Takes the queue lock itself if told so. */
+/* A work item with one reference; parameters are copied. NULL when out of memory. Lock held. */
 struct sw_work *sw_work_new(struct sw_context *ctx, const struct sw_op *op, int32_t priority);
 void sw_work_depend(struct sw_work *work, struct sw_work *on); /* lock held; before sw_work_start */
 void sw_work_start(struct sw_work *work);                      /* lock held; keeps the caller's reference */
@@ -350,6 +352,7 @@ void sw_queue_stop(void);   /* process exit: cancels grids and ends the workers 
 void sw_queue_forget(void); /* after fork */
 bool sw_queue_on_callback_thread(void); /* inside a host function or stream callback */
 uint32_t sw_queue_threads(void); /* worker threads started so far */
+bool sw_queue_idle(void);        /* no kernel is running or ready */
 
 struct sw_stream {
 	CUstream handle;           /* 0x1 for the legacy stream, 0x2 for per-thread ones */
@@ -389,18 +392,30 @@ struct sw_event *sw_event_get(CUevent handle);
 CUresult sw_submit(struct sw_stream *stream, const struct sw_op *op);
 /* The same, and waits until it is done (pageable copies). Refused while capturing. Returns the sticky error. */
 CUresult sw_submit_wait(struct sw_stream *stream, const struct sw_op *op);
-/* True and nothing unfinished that a new operation of this stream would have to wait for: the caller may act at once. */
+/* Submits an item that all streams of the context take part in: it waits for all of them and they wait for it. */
+CUresult sw_submit_all(struct sw_context *ctx, const struct sw_op *op);
+/* Nothing is unfinished that a new operation of this stream would have to wait for: the caller may act at once. */
 bool sw_stream_idle(struct sw_stream *stream);
 CUresult sw_stream_wait(struct sw_stream *stream);
 /* Runs a COPY or FILL on the calling thread. */
 void sw_copy_run(const struct sw_copy *copy);
 void sw_fill_run(const struct sw_fill *fill);
+/* Checks a box completely and resolves it to addresses; an empty one has width 0. */
+CUresult sw_copy_from_api(const CUDA_MEMCPY3D *api, struct sw_copy *copy);
+CUresult sw_fill_check(const struct sw_fill *fill);
 void sw_stream_forget(void);
 CUresult sw_stream_open_context(struct sw_context *ctx);  /* makes the legacy stream */
 void sw_stream_close_context(struct sw_context *ctx);     /* destroys all streams; no work is left */
 void sw_event_unref(struct sw_event *event);              /* queue lock held */
 /* The record of an event ran (queue lock held). */
 void sw_event_complete(struct sw_work *work);
+
+/* Events shared between processes (ipc.c). Opening returns 0 or -1; complete is called with the queue lock held. */
+int sw_shared_event_open(struct sw_event *event);
+void sw_shared_event_close(struct sw_event *event);
+void sw_shared_event_complete(struct sw_event *event);
+bool sw_shared_event_ready(struct sw_event *event);
+void sw_shared_event_wait(struct sw_event *event);
 
 /* graph.c sets these; NULL until then. */
 extern CUresult (*sw_capture_op)(struct sw_stream *stream, const struct sw_op *op);
@@ -411,7 +426,8 @@ extern CUresult (*sw_capture_check)(struct sw_context *ctx, struct sw_stream *st
 
 void sw_pool_free_done(struct sw_op *op);  /* a FREE ran; queue lock held */
 void sw_pool_trim_all(void);               /* at synchronisation: gives back what exceeds the release threshold */
-CUresult sw_pool_alloc_default(struct sw_stream *stream, uint64_t size, CUdeviceptr *out);
+uint64_t sw_pool_release_all(void);        /* gives back all that pools hold in reserve; bytes */
+CUresult sw_pool_free_now(struct sw_alloc *alloc); /* cuMemFree of pool memory, nothing uses it any more */
 void sw_pool_forget(void);
 bool sw_pool_handle(struct sw_pool *pool, CUmemoryPool *out);
 /* A stream ended or a context was destroyed: frees that wait for it count as done. */
@@ -436,6 +452,17 @@ struct sw_function {
 /* A CUfunction, or a CUkernel taken as one, for this context. CUDA_ERROR_INVALID_HANDLE, or why its module does not load. */
 CUresult sw_function_get(struct sw_context *ctx, CUfunction handle, struct sw_function **out);
 void sw_old_launch_free(struct sw_old_launch *old); /* when a function dies */
+
+/*
+ * Checks a launch completely and describes it, for streams and graphs. `buffer` has SW_MAX_PARAM_BYTES and receives the parameters.
+ * *event: one that the attributes ask to record behind the kernel, or NULL.
+ */
+CUresult sw_kernel_from_api(struct sw_context *ctx, CUfunction handle, const CUlaunchConfig *config, void **params, void **extra,
+                            struct sw_kernel *kernel, void *buffer, CUevent *event);
+struct sw_launch_source { /* sw_op.source of a KERNEL */
+	CUfunction function;
+	const CUlaunchConfig *config;
+};
 
 /* occupancy.c: blocks of this shape that fit on a multiprocessor, 0 when one does not fit. */
 uint32_t sw_occupancy(const struct sw_function *function, uint32_t threads, uint64_t dynamic_shared);

@@ -25,7 +25,10 @@
 #define SW_OPS_MEMORY(X) \
 	X(cuMemGetInfo_v2) X(cuMemAlloc_v2) X(cuMemAllocPitch_v2) X(cuMemFree_v2) X(cuMemGetAddressRange_v2) X(cuMemAllocHost_v2) \
 	X(cuMemFreeHost) X(cuMemHostAlloc) X(cuMemHostGetDevicePointer_v2) X(cuMemHostGetFlags) X(cuMemHostRegister_v2) \
-	X(cuMemHostRegister) X(cuMemHostUnregister) X(cuMemAllocManaged) X(cuMemAdvise) X(cuMemAdvise_v2) X(cuMemPrefetchAsync) \
+	X(cuMemHostRegister) X(cuMemHostUnregister)
+
+#define SW_OPS_MANAGED(X) \
+	X(cuMemAllocManaged) X(cuMemAdvise) X(cuMemAdvise_v2) X(cuMemPrefetchAsync) \
 	X(cuMemPrefetchAsync_v2) X(cuMemPrefetchBatchAsync) X(cuMemDiscardBatchAsync) X(cuMemDiscardAndPrefetchBatchAsync) \
 	X(cuMemRangeGetAttribute) X(cuMemRangeGetAttributes) X(cuStreamAttachMemAsync) X(cuPointerGetAttribute) \
 	X(cuPointerGetAttributes) X(cuPointerSetAttribute)
@@ -68,7 +71,7 @@
 	X(cuStreamBatchMemOp)
 
 #define SW_OPS_LAUNCH(X) \
-	X(cuLaunchKernel) X(cuLaunchKernelEx) X(cuLaunchCooperativeKernel) X(cuLaunchCooperativeKernelMultiDevice) \
+	X(cuLaunchKernel) X(cuLaunchKernelEx) X(cuLaunchCooperativeKernel) \
 	X(cuFuncSetBlockShape) X(cuFuncSetSharedSize) X(cuParamSetSize) X(cuParamSeti) X(cuParamSetf) X(cuParamSetv) X(cuLaunch) \
 	X(cuLaunchGrid) X(cuLaunchGridAsync)
 
@@ -90,6 +93,7 @@
 SW_OPS_DEVICE(SW_OP_DECLARE)
 SW_OPS_CONTEXT(SW_OP_DECLARE)
 SW_OPS_MEMORY(SW_OP_DECLARE)
+SW_OPS_MANAGED(SW_OP_DECLARE)
 SW_OPS_COPY(SW_OP_DECLARE)
 SW_OPS_ARRAY(SW_OP_DECLARE)
 SW_OPS_VMM(SW_OP_DECLARE)
