@@ -13,7 +13,7 @@
 #define SX_HALF_LANES 16
 #define SX_INLINE static inline __attribute__((always_inline))
 
-enum sx_shape { SX_EACH, SX_ROW, SX_ONE };
+enum sx_pattern { SX_EACH, SX_ROW, SX_ONE };
 
 /* May all of a small range (at most a granule) be accessed so? False also where only the slow path can tell. */
 SX_INLINE bool
@@ -29,8 +29,8 @@ sx_range_ok(uint64_t address, uint64_t bytes, uint8_t access)
 /* ---- how the addresses of a half lie: m are its lanes, not none; *first is that of the lowest one --------------------- */
 
 #ifdef __AVX512F__
-SX_INLINE enum sx_shape
-sx_shape64(const uint64_t *a, uint32_t m, unsigned stride, uint64_t *first)
+SX_INLINE enum sx_pattern
+sx_pattern64(const uint64_t *a, uint32_t m, unsigned stride, uint64_t *first)
 {
 	unsigned lane = (unsigned)__builtin_ctz(m);
 	__m512i low = _mm512_loadu_si512(a), high = _mm512_loadu_si512(a + 8);
@@ -47,8 +47,8 @@ sx_shape64(const uint64_t *a, uint32_t m, unsigned stride, uint64_t *first)
 	return SX_EACH;
 }
 
-SX_INLINE enum sx_shape
-sx_shape32(const uint32_t *a, uint32_t m, unsigned stride, uint32_t *first)
+SX_INLINE enum sx_pattern
+sx_pattern32(const uint32_t *a, uint32_t m, unsigned stride, uint32_t *first)
 {
 	unsigned lane = (unsigned)__builtin_ctz(m);
 	__m512i v = _mm512_loadu_si512(a);
@@ -64,8 +64,8 @@ sx_shape32(const uint32_t *a, uint32_t m, unsigned stride, uint32_t *first)
 	return SX_EACH;
 }
 #else
-SX_INLINE enum sx_shape
-sx_shape64(const uint64_t *a, uint32_t m, unsigned stride, uint64_t *first)
+SX_INLINE enum sx_pattern
+sx_pattern64(const uint64_t *a, uint32_t m, unsigned stride, uint64_t *first)
 {
 	unsigned lane = (unsigned)__builtin_ctz(m);
 	uint64_t start, row = 0, one = 0;
@@ -87,8 +87,8 @@ sx_shape64(const uint64_t *a, uint32_t m, unsigned stride, uint64_t *first)
 	return !row ? SX_ROW : !one ? SX_ONE : SX_EACH;
 }
 
-SX_INLINE enum sx_shape
-sx_shape32(const uint32_t *a, uint32_t m, unsigned stride, uint32_t *first)
+SX_INLINE enum sx_pattern
+sx_pattern32(const uint32_t *a, uint32_t m, unsigned stride, uint32_t *first)
 {
 	unsigned lane = (unsigned)__builtin_ctz(m);
 	uint32_t start, row = 0, one = 0;
@@ -387,11 +387,11 @@ sx_global_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned 
 	const uint64_t *a = SX_S64(w, i->a) + from;
 	uint64_t first, offset = (uint64_t)i->imm;
 	struct sx_slots s = sx_slots(w, i, log, count, from);
-	enum sx_shape shape = sx_shape64(a, m, bytes, &first);
+	enum sx_pattern pattern = sx_pattern64(a, m, bytes, &first);
 	unsigned lane = (unsigned)__builtin_ctz(m), last = 31 - (unsigned)__builtin_clz(m);
 
 	first += offset;
-	if (shape == SX_EACH) {
+	if (pattern == SX_EACH) {
 		if (!sx_each_ok(a, m, offset, bytes, access))
 			return false;
 		if (!store)
@@ -402,12 +402,12 @@ sx_global_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned 
 		}
 		return true;
 	}
-	if ((first & (bytes - 1)) || !sx_range_ok(first, shape == SX_ROW ? (last - lane + 1) * bytes : bytes, access))
+	if ((first & (bytes - 1)) || !sx_range_ok(first, pattern == SX_ROW ? (last - lane + 1) * bytes : bytes, access))
 		return false;
 	uint8_t *p = (uint8_t *)(uintptr_t)first;
-	if (shape == SX_ROW && store)
+	if (pattern == SX_ROW && store)
 		sx_row_store(s, m, p - lane * bytes, log, count);
-	else if (shape == SX_ROW)
+	else if (pattern == SX_ROW)
 		sx_row_load(s, m, p - lane * bytes, log, count, is_signed);
 	else if (store)
 		sx_lane_store(s, last, p, log, count);
@@ -426,11 +426,11 @@ sx_shared_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned 
 	const uint32_t *a = SX_S32(w, i->a) + from;
 	uint32_t first, offset = (uint32_t)i->imm;
 	struct sx_slots s = sx_slots(w, i, log, count, from);
-	enum sx_shape shape = sx_shape32(a, m, bytes, &first);
+	enum sx_pattern pattern = sx_pattern32(a, m, bytes, &first);
 	unsigned lane = (unsigned)__builtin_ctz(m), last = 31 - (unsigned)__builtin_clz(m);
 
 	first += offset;
-	if (shape == SX_EACH) {
+	if (pattern == SX_EACH) {
 		if (!sx_each_ok_shared(a, m, offset, bytes, view->shared_bytes))
 			return false;
 		if (!store)
@@ -441,12 +441,12 @@ sx_shared_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned 
 		}
 		return true;
 	}
-	if ((first & (bytes - 1)) || (uint64_t)first + (shape == SX_ROW ? (last - lane + 1) * bytes : bytes) > view->shared_bytes)
+	if ((first & (bytes - 1)) || (uint64_t)first + (pattern == SX_ROW ? (last - lane + 1) * bytes : bytes) > view->shared_bytes)
 		return false;
 	uint8_t *p = window + first;
-	if (shape == SX_ROW && store)
+	if (pattern == SX_ROW && store)
 		sx_row_store(s, m, p - lane * bytes, log, count);
-	else if (shape == SX_ROW)
+	else if (pattern == SX_ROW)
 		sx_row_load(s, m, p - lane * bytes, log, count, is_signed);
 	else if (store)
 		sx_lane_store(s, last, p, log, count);
