@@ -241,8 +241,7 @@ alu_double(uint64_t u)
 static inline float
 alu_canon(float x)
 {
-	const uint32_t u = alu_bits(x);
-	return alu_float((u & 0x7fffffff) > 0x7f800000 ? ALU_NAN32 : u);
+	return x != x ? alu_float(ALU_NAN32) : x;
 }
 /* .ftz: subnormals become zeros of the same sign. */
 static inline float
@@ -415,7 +414,7 @@ alu_emit(struct sx_decoder *d, sx_fn fn, uint32_t dst, uint32_t a, uint32_t b, u
 static bool
 alu_is_reg(struct sx_decoder *d, const struct ptx_operand *operand, unsigned bits)
 {
-	return operand->kind == PTX_OP_REG && sxd_bits(d, operand) == bits;
+	return operand->kind == PTX_OP_REG && !operand->component && sxd_bits(d, operand) == bits;
 }
 /* A register of `bits`, or something without a width of its own: an immediate, a symbol, a special register. */
 static bool
@@ -423,7 +422,7 @@ alu_is_source(struct sx_decoder *d, const struct ptx_operand *operand, unsigned 
 {
 	switch (operand->kind) {
 	case PTX_OP_REG:
-		return sxd_bits(d, operand) == bits;
+		return alu_is_reg(d, operand, bits);
 	case PTX_OP_IMM:
 	case PTX_OP_FLOAT:
 	case PTX_OP_SPECIAL:

@@ -376,7 +376,7 @@ alu_cvt_operand(struct sx_decoder *d, const struct ptx_operand *o, enum ptx_type
 	const unsigned want = ptx_type_bits[type];
 	if (o->kind != PTX_OP_REG)
 		return source && alu_is_source(d, o, want);
-	const unsigned bits = sxd_bits(d, o);
+	const unsigned bits = o->component ? 0 : sxd_bits(d, o);
 	return bits <= 64 && (alu_is_int(type) ? bits >= want : bits == want);
 }
 
@@ -458,10 +458,4 @@ alu_decode_cvt_scalar(struct sx_decoder *d, const struct ptx_insn *in, const str
 	       whole << CVT_MODE_SHIFT | reg << CVT_REG_SHIFT;
 	i->aux = alu_aux(f);
 	return true;
-}
-
-static bool
-alu_decode_cvt(struct sx_decoder *d, const struct ptx_insn *in, const struct alu_form *form)
-{
-	return alu_decode_cvt_scalar(d, in, form);
 }

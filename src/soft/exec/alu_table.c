@@ -19,15 +19,25 @@
 	R(f32, none, 0, ROUND | FTZ | SAT, shape, sx_##op##_f32_any)
 #define F64(shape, op) R(f64, none, 0, F_(RN), shape, sx_##op##_f64), R(f64, none, 0, ROUND, shape, sx_##op##_f64_any)
 
+/* The 16-bit formats. */
+#define HALF(type, must, may, shape, fn, number) RX(type, none, must, may, shape, fn, number)
+#define HALF_F16(must, may, shape, fn) \
+	HALF(f16, must, may, shape, fn, 0), HALF(f16x2, must, may, shape, fn, HALF_X2)
+#define HALF_BF(must, may, shape, fn) \
+	HALF(bf16, must, may, shape, fn, HALF_BF16), HALF(bf16x2, must, may, shape, fn, HALF_BF16 | HALF_X2)
+#define HALF_SUM(op) HALF_F16(0, F_(RN) | FTZ | SAT, "dtt", sx_##op##_half), HALF_BF(0, F_(RN), "dtt", sx_##op##_half)
+#define MIXED(op, shape) \
+	RX(f32, f16, 0, ROUND | SAT, shape, sx_##op##_mixed, 0), RX(f32, bf16, 0, ROUND | SAT, shape, sx_##op##_mixed, HALF_BF16)
+
 static const struct alu_row rows_add[] = {
 	BOTH(32, 0, "dtt", sx_add_32), BOTH(64, 0, "dtt", sx_add_64), F32("dtt", add), F64("dtt", add),
 	BOTH(16, 0, "dtt", sx_add_16), R(s32, none, SAT, 0, "dtt", sx_add_sat_s32), BOTH(16x2, 0, "dtt", sx_add_16x2),
-	R(f32x2, none, 0, ROUND | FTZ, "dtt", sx_add_f32x2),
+	R(f32x2, none, 0, ROUND | FTZ, "dtt", sx_add_f32x2), HALF_SUM(add), MIXED(add, "dst"),
 };
 static const struct alu_row rows_sub[] = {
 	BOTH(32, 0, "dtt", sx_sub_32), BOTH(64, 0, "dtt", sx_sub_64), F32("dtt", sub), F64("dtt", sub),
 	BOTH(16, 0, "dtt", sx_sub_16), R(s32, none, SAT, 0, "dtt", sx_sub_sat_s32),
-	R(f32x2, none, 0, ROUND | FTZ, "dtt", sx_sub_f32x2),
+	R(f32x2, none, 0, ROUND | FTZ, "dtt", sx_sub_f32x2), HALF_SUM(sub), MIXED(sub, "dst"),
 };
 static const struct alu_row rows_mul[] = {
 	BOTH(32, F_(LO), "dtt", sx_mul_lo_32), F32("dtt", mul), F64("dtt", mul), BOTH(64, F_(LO), "dtt", sx_mul_lo_64),
@@ -37,6 +47,7 @@ static const struct alu_row rows_mul[] = {
 	R(u32, none, F_(HI), 0, "dtt", sx_mul_hi_u32), R(s32, none, F_(HI), 0, "dtt", sx_mul_hi_s32),
 	R(u64, none, F_(HI), 0, "dtt", sx_mul_hi_u64), R(s64, none, F_(HI), 0, "dtt", sx_mul_hi_s64),
 	BOTH(16, F_(LO), "dtt", sx_mul_lo_16), R(f32x2, none, 0, ROUND | FTZ, "dtt", sx_mul_f32x2),
+	HALF_F16(0, F_(RN) | FTZ | SAT, "dtt", sx_mul_half), HALF_BF(0, F_(RN), "dtt", sx_mul_b_half),
 };
 static const struct alu_row rows_mad[] = {
 	BOTH(32, F_(LO), "dttt", sx_mad_lo_32), BOTH(64, F_(LO), "dttt", sx_mad_lo_64), F32("dttt", fma), F64("dttt", fma),
@@ -50,6 +61,8 @@ static const struct alu_row rows_mad[] = {
 static const struct alu_row rows_fma[] = {
 	R(f32, none, F_(RN), 0, "dttt", sx_fma_f32), R(f32, none, F_(RN) | FTZ, 0, "dttt", sx_fma_f32_ftz), F32("dttt", fma),
 	F64("dttt", fma), R(f32x2, none, 0, ROUND | FTZ, "dttt", sx_fma_f32x2),
+	HALF_F16(F_(RN), FTZ | SAT, "dttt", sx_fma_half), HALF_F16(F_(RN) | F_(RELU), FTZ, "dttt", sx_fma_half),
+	HALF_BF(F_(RN), F_(RELU), "dttt", sx_fma_b_half), MIXED(fma, "dsst"),
 };
 static const struct alu_row rows_mul24[] = {
 	R(u32, none, F_(LO), 0, "dtt", sx_mul24_lo_u32), R(s32, none, F_(LO), 0, "dtt", sx_mul24_lo_s32),
@@ -76,13 +89,19 @@ static const struct alu_row rows_rem[] = {
 	R(u32, none, 0, 0, "dtt", sx_rem_u32), R(s32, none, 0, 0, "dtt", sx_rem_s32), R(u64, none, 0, 0, "dtt", sx_rem_u64),
 	R(s64, none, 0, 0, "dtt", sx_rem_s64), R(u16, none, 0, 0, "dtt", sx_rem_u16), R(s16, none, 0, 0, "dtt", sx_rem_s16),
 };
+#define SIGN(op) \
+	R(f16, none, 0, 0, "dt", sx_##op##_16bit), R(bf16, none, 0, 0, "dt", sx_##op##_16bit), \
+	R(f16x2, none, 0, 0, "dt", sx_##op##_16bit_x2), R(bf16x2, none, 0, 0, "dt", sx_##op##_16bit_x2), \
+	R(f16, none, FTZ, 0, "dt", sx_##op##_f16_ftz), R(f16x2, none, FTZ, 0, "dt", sx_##op##_f16x2_ftz)
 static const struct alu_row rows_abs[] = {
 	R(s32, none, 0, 0, "dt", sx_abs_32), R(s64, none, 0, 0, "dt", sx_abs_64), R(s16, none, 0, 0, "dt", sx_abs_16),
 	R(f32, none, 0, 0, "dt", sx_abs_f32), R(f32, none, FTZ, 0, "dt", sx_abs_f32_ftz), R(f64, none, 0, 0, "dt", sx_abs_f64),
+	SIGN(abs),
 };
 static const struct alu_row rows_neg[] = {
 	R(s32, none, 0, 0, "dt", sx_neg_32), R(s64, none, 0, 0, "dt", sx_neg_64), R(s16, none, 0, 0, "dt", sx_neg_16),
 	R(f32, none, 0, 0, "dt", sx_neg_f32), R(f32, none, FTZ, 0, "dt", sx_neg_f32_ftz), R(f64, none, 0, 0, "dt", sx_neg_f64),
+	SIGN(neg),
 };
 #define XORSIGN (F_(XORSIGN) | F_(ABS))
 #define MINMAX(op) \
@@ -95,7 +114,10 @@ static const struct alu_row rows_neg[] = {
 	R(f32, none, 0, 0, "dtt", sx_##op##_f32), R(f32, none, FTZ, 0, "dtt", sx_##op##_f32_ftz), \
 	R(f32, none, 0, FTZ | F_(NAN), "dtt", sx_##op##_f32_any), \
 	R(f32, none, XORSIGN, FTZ | F_(NAN), "dtt", sx_##op##_f32_any), \
-	R(f32, none, 0, FTZ | F_(NAN) | F_(ABS), "dttt", sx_##op##3_f32), R(f64, none, 0, 0, "dtt", sx_##op##_f64)
+	R(f32, none, 0, FTZ | F_(NAN) | F_(ABS), "dttt", sx_##op##3_f32), R(f64, none, 0, 0, "dtt", sx_##op##_f64), \
+	HALF_F16(0, FTZ | F_(NAN), "dtt", sx_##op##_half), HALF_BF(0, F_(NAN), "dtt", sx_##op##_half), \
+	HALF_F16(XORSIGN, FTZ | F_(NAN), "dtt", sx_##op##_half), HALF_BF(XORSIGN, F_(NAN), "dtt", sx_##op##_half), \
+	HALF_F16(0, FTZ | F_(NAN), "dttt", sx_##op##3_half), HALF_BF(0, F_(NAN), "dttt", sx_##op##3_half)
 static const struct alu_row rows_min[] = { MINMAX(min) };
 static const struct alu_row rows_max[] = { MINMAX(max) };
 
@@ -189,8 +211,13 @@ static const struct alu_row rows_rsqrt[] = {
 static const struct alu_row rows_sin[] = { APPROX(sin) };
 static const struct alu_row rows_cos[] = { APPROX(cos) };
 static const struct alu_row rows_lg2[] = { APPROX(lg2) };
-static const struct alu_row rows_ex2[] = { APPROX(ex2) };
-static const struct alu_row rows_tanh[] = { R(f32, none, F_(APPROX), 0, "dt", sx_tanh_f32) };
+static const struct alu_row rows_ex2[] = {
+	APPROX(ex2), HALF_F16(F_(APPROX), 0, "dt", sx_ex2_half), HALF_BF(F_(APPROX) | FTZ, 0, "dt", sx_ex2_half),
+};
+static const struct alu_row rows_tanh[] = {
+	R(f32, none, F_(APPROX), 0, "dt", sx_tanh_f32), HALF_F16(F_(APPROX), 0, "dt", sx_tanh_half),
+	HALF_BF(F_(APPROX), 0, "dt", sx_tanh_half),
+};
 
 /* Carry chains: may .cc, and the row says the rest. The plain add and sub take none of these forms. */
 #define CARRY(t, must, may, shape, fn, aux) \
@@ -362,6 +389,14 @@ alu_decode_carry(struct sx_decoder *d, const struct ptx_insn *in, const struct a
 			return true;
 	}
 	return false;
+}
+
+static bool
+alu_decode_cvt(struct sx_decoder *d, const struct ptx_insn *in, const struct alu_form *form)
+{
+	if (form->flags & F_(PACK))
+		return alu_decode_cvt_pack(d, in, form);
+	return alu_decode_cvt_scalar(d, in, form) || alu_match(d, in, form, ROWS(alu_cvt_pair_rows));
 }
 
 /* Sorted by name. */

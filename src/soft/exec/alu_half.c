@@ -1,0 +1,211 @@
+/*
+ * f16, f16x2, bf16, bf16x2 arithmetic, and the f32 operations with 16-bit sources.
+ *
+ * One handler per operation serves the four types: it widens each half to f32, computes so that the rounding to 16 bits is the only
+ * one, and narrows. An f32 sum, difference or product of f16 values rounds innocuously (24 >= 2 * 11 + 2 bits); a bf16
+ * product can be subnormal and an fma is longer than f32, so these round to odd first.
+ */
+#include "soft/exec/alu.h"
+
+/* A row's number says the type. */
+enum { HALF_BF16 = AUX_ROW, HALF_X2 = AUX_ROW << 1 };
+
+static inline float
+alu_widen(uint32_t h, uint32_t aux)
+{
+	if (aux & HALF_BF16)
+		return alu_from_bf16(aux & AUX_FTZ && !(h & 0x7f80) ? h & 0x8000 : h);
+	return alu_from_f16(aux & AUX_FTZ && !(h & 0x7c00) ? h & 0x8000 : h);
+}
+/* A result's bits: NaN to the ISA's, .relu, .ftz. */
+static inline uint32_t
+alu_half_bits(uint32_t h, uint32_t aux)
+{
+	const uint32_t infinity = aux & HALF_BF16 ? 0x7f80 : 0x7c00;
+	const bool nan = (h & 0x7fff) > infinity, tiny = aux & AUX_FTZ && !(h & infinity);
+	h = tiny ? h & 0x8000 : h;
+	h = aux & AUX_RELU && h & 0x8000 ? 0 : h;
+	return nan ? ALU_NAN16 : h;
+}
+
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+static inline void
+alu_half_load(const struct sx_warp *w, uint32_t operand, unsigned high, uint32_t aux, struct alu_f32 *to)
+{
+	const uint32_t *s = SX_S32(w, operand);
+	if (aux & (HALF_BF16 | AUX_FTZ)) {
+		ALU_LANES to->v[l] = alu_widen(s[l] >> (high ? 16 : 0) & 0xffff, aux);
+		return;
+	}
+	for (unsigned k = 0; k < SX_LANES; k += 16) {
+		const __m512i x = _mm512_load_si512(s + k);
+		const __m256i h = _mm512_cvtepi32_epi16(high ? _mm512_srli_epi32(x, 16) : x);
+		_mm512_store_ps(to->v + k, _mm512_cvtph_ps(h));
+	}
+}
+static inline void
+alu_half_narrow(const struct alu_f32 *from, uint32_t aux, uint32_t *to)
+{
+	if (aux & HALF_BF16) {
+		ALU_LANES to[l] = alu_half_bits(alu_to_bf16(from->v[l]), aux);
+		return;
+	}
+	for (unsigned k = 0; k < SX_LANES; k += 16)
+		_mm512_store_si512(to + k, _mm512_cvtepu16_epi32(_mm512_cvtps_ph(_mm512_load_ps(from->v + k), 0)));
+	ALU_LANES to[l] = alu_half_bits(to[l], aux);
+}
+#else
+static inline void
+alu_half_load(const struct sx_warp *w, uint32_t operand, unsigned high, uint32_t aux, struct alu_f32 *to)
+{
+	const uint32_t *s = SX_S32(w, operand);
+	const unsigned shift = high ? 16 : 0;
+	ALU_LANES to->v[l] = alu_widen(s[l] >> shift & 0xffff, aux);
+}
+static inline void
+alu_half_narrow(const struct alu_f32 *from, uint32_t aux, uint32_t *to)
+{
+	if (aux & HALF_BF16)
+		ALU_LANES to[l] = alu_half_bits(alu_to_bf16(from->v[l]), aux);
+	else
+		ALU_LANES to[l] = alu_half_bits(alu_to_f16(from->v[l]), aux);
+}
+#endif
+
+static inline void
+alu_half_store(const struct sx_warp *w, const struct sx_insn *i, struct alu_f32 r[2])
+{
+	uint32_t low[SX_LANES] __attribute__((aligned(64))), high[SX_LANES] __attribute__((aligned(64)));
+	for (unsigned half = 0; i->aux & AUX_SAT && half <= (i->aux & HALF_X2 ? 1u : 0u); half++)
+		ALU_LANES r[half].v[l] = alu_sat(r[half].v[l]);
+	alu_half_narrow(&r[0], i->aux, low);
+	if (i->aux & HALF_X2) {
+		alu_half_narrow(&r[1], i->aux, high);
+		ALU_LANES low[l] |= high[l] << 16;
+	}
+	sx_put32(w, i->d, low);
+}
+
+/* p + z, rounded to odd. */
+static inline float
+alu_add_odd(float p, float z)
+{
+	const float s = p + z, t = s - p, rest = (p - (s - t)) + (z - t);
+	const uint32_t u = alu_bits(s), toward = (rest > 0) == (s > 0) ? 1 : 0xffffffff;
+	return alu_float(u + (((rest < 0) | (rest > 0)) & !(u & 1) ? toward : 0));
+}
+static inline double
+alu_add_odd64(double p, double z)
+{
+	const double s = p + z, t = s - p, rest = (p - (s - t)) + (z - t);
+	const uint64_t u = alu_bits64(s), toward = (rest > 0) == (s > 0) ? 1 : UINT64_MAX;
+	return alu_double(u + (((rest < 0) | (rest > 0)) & !(u & 1) ? toward : 0));
+}
+
+/* f16 products are exact in f32, bf16 ones in double. */
+static inline float
+alu_half_mul(float x, float y, bool bf16)
+{
+	return bf16 ? alu_odd((double)x * y) : x * y;
+}
+static inline float
+alu_half_fma(float x, float y, float z, bool bf16)
+{
+	return bf16 ? alu_odd(alu_add_odd64((double)x * y, z)) : alu_add_odd(x * y, z);
+}
+
+#define ALU_HALVES(...) \
+	const unsigned halves = i->aux & HALF_X2 ? 2 : 1; \
+	struct alu_f32 r[2]; \
+	for (unsigned half = 0; half < halves; half++) { \
+		__VA_ARGS__ \
+	} \
+	alu_half_store(w, i, r); \
+	return i + 1;
+#define ALU_HALF_1(op, expr) \
+	ALU_HANDLER(sx_##op##_half) \
+	{ \
+		struct alu_f32 a; \
+		ALU_HALVES(alu_half_load(w, i->a, half, i->aux, &a); ALU_LANES { \
+			const float x = a.v[l]; \
+			r[half].v[l] = expr; \
+		}) \
+	}
+#define ALU_HALF_2(op, expr) \
+	ALU_HANDLER(sx_##op##_half) \
+	{ \
+		struct alu_f32 a, b; \
+		ALU_HALVES(alu_half_load(w, i->a, half, i->aux, &a); alu_half_load(w, i->b, half, i->aux, &b); ALU_LANES { \
+			const float x = a.v[l], y = b.v[l]; \
+			r[half].v[l] = expr; \
+		}) \
+	}
+#define ALU_HALF_3(op, expr) \
+	ALU_HANDLER(sx_##op##_half) \
+	{ \
+		struct alu_f32 a, b, c; \
+		ALU_HALVES(alu_half_load(w, i->a, half, i->aux, &a); alu_half_load(w, i->b, half, i->aux, &b); \
+		           alu_half_load(w, i->c, half, i->aux, &c); ALU_LANES { \
+			const float x = a.v[l], y = b.v[l], z = c.v[l]; \
+			r[half].v[l] = expr; \
+		}) \
+	}
+ALU_HALF_2(add, x + y)
+ALU_HALF_2(sub, x - y)
+ALU_HALF_2(mul, alu_half_mul(x, y, false))
+ALU_HALF_2(mul_b, alu_half_mul(x, y, true))
+ALU_HALF_3(fma, alu_half_fma(x, y, z, false))
+ALU_HALF_3(fma_b, alu_half_fma(x, y, z, true))
+ALU_HALF_2(min, alu_pick_f32(x, y, false, i->aux & ~(uint32_t)AUX_FTZ))
+ALU_HALF_2(max, alu_pick_f32(x, y, true, i->aux & ~(uint32_t)AUX_FTZ))
+ALU_HALF_3(min3, alu_pick_f32(alu_pick_f32(x, y, false, i->aux & ~(uint32_t)AUX_FTZ), z, false, i->aux & ~(uint32_t)AUX_FTZ))
+ALU_HALF_3(max3, alu_pick_f32(alu_pick_f32(x, y, true, i->aux & ~(uint32_t)AUX_FTZ), z, true, i->aux & ~(uint32_t)AUX_FTZ))
+ALU_HALF_1(ex2, alu_ex2(x))
+ALU_HALF_1(tanh, alu_tanh(x))
+
+/* neg and abs touch the sign only; .ftz flushes both halves. aux of the row has the sign bits. */
+static inline uint32_t
+alu_flush_f16x2(uint32_t x)
+{
+	return x & (((x & 0x7c00) ? 0xffffu : 0x8000u) | ((x & 0x7c000000) ? 0xffff0000u : 0x80000000u));
+}
+ALU_1(sx_neg_16bit, uint32_t, uint32_t, x ^ 0x8000)
+ALU_1(sx_abs_16bit, uint32_t, uint32_t, x & 0x7fff)
+ALU_1(sx_neg_16bit_x2, uint32_t, uint32_t, x ^ 0x80008000)
+ALU_1(sx_abs_16bit_x2, uint32_t, uint32_t, x & 0x7fff7fff)
+ALU_1(sx_neg_f16_ftz, uint32_t, uint32_t, (alu_flush_f16x2(x) ^ 0x8000) & 0xffff)
+ALU_1(sx_abs_f16_ftz, uint32_t, uint32_t, alu_flush_f16x2(x) & 0x7fff)
+ALU_1(sx_neg_f16x2_ftz, uint32_t, uint32_t, alu_flush_f16x2(x) ^ 0x80008000)
+ALU_1(sx_abs_f16x2_ftz, uint32_t, uint32_t, alu_flush_f16x2(x) & 0x7fff7fff)
+
+/* f32 with 16-bit sources, sm_100: the sources widen exactly. */
+#define ALU_MIXED(op, loads, expr) \
+	ALU_HANDLER(sx_##op##_mixed) \
+	{ \
+		struct alu_f32 a, b, c, r; \
+		loads \
+		const uint32_t mode = alu_round(i->aux); \
+		ALU_FENCE(a); \
+		ALU_FENCE(b); \
+		ALU_FENCE(c); \
+		ALU_LANES { \
+			const float x = a.v[l], y = b.v[l], z = c.v[l]; \
+			(void)z; \
+			r.v[l] = expr; \
+		} \
+		ALU_FENCE(r); \
+		alu_unround(mode, i->aux); \
+		alu_finish_f32(w, i, &r); \
+		return i + 1; \
+	}
+#define ALU_MIXED_2 \
+	alu_half_load(w, i->a, 0, i->aux, &a); \
+	alu_load_f32(&b, sx_src(w, i->b), i->aux); \
+	c = b;
+#define ALU_MIXED_3 \
+	alu_half_load(w, i->a, 0, i->aux, &a); \
+	alu_half_load(w, i->b, 0, i->aux, &b); \
+	alu_load_f32(&c, sx_src(w, i->c), i->aux);
+ALU_MIXED(add, ALU_MIXED_2, x + y)
+ALU_MIXED(sub, ALU_MIXED_2, x - y)
+ALU_MIXED(fma, ALU_MIXED_3, __builtin_fmaf(x, y, z))
