@@ -59,6 +59,7 @@ struct sx_frame {
 	uint32_t local_offset;      /* of this frame's .local variables in each lane's stack */
 	uint32_t depth;
 	uint8_t *regs;              /* code->frame_bytes, 64-byte aligned */
+	struct sx_frame *kept;      /* heap frames of the block, in use or not */
 };
 
 /* A decoded function. */
@@ -69,6 +70,7 @@ struct sx_code {
 	uint8_t *pool;              /* constants */
 	uint32_t frame_bytes;       /* registers and call parameter space of a frame */
 	uint32_t local_bytes;       /* per lane */
+	bool param_address;         /* a kernel that takes the address of its parameters */
 	uint32_t param_base, return_base; /* device functions: frame offset of the first word of parameters and return values */
 };
 
@@ -187,6 +189,8 @@ sx_put_pred(const struct sx_warp *w, uint32_t operand, uint32_t bits)
 	*d = (*d & ~w->exec) | (bits & w->exec);
 }
 
+#ifdef SX_ISA /* isa.c: the rest is one translation unit */
+
 /* ---- faults ------------------------------------------------------------------------------------------------------ */
 
 /* Records a fault of this instruction (the first one of the grid wins) and ends the grid; handlers `return` its value. */
@@ -260,6 +264,8 @@ static const struct ptx_func *sxd_func(const struct sx_decoder *d);
 static const struct sx_target *sxd_target(const struct sx_decoder *d);
 /* Marks the function as undecodable; the text is reported when a kernel that uses it is launched. The first one wins. */
 static void sxd_fail(struct sx_decoder *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif
 
 static inline bool
 sxd_is(const struct ptx_insn *in, const char *op)

@@ -14,8 +14,6 @@
 #define SX_MAX_WARPS 32
 #define SX_MAX_CLUSTER 16
 
-struct sx_function_var;
-
 /* A variable with its place, after linking. */
 struct sx_symbol {
 	struct sx_var var;
@@ -112,26 +110,40 @@ struct sx_block {
 	uint32_t events;           /* counts what may have helped a waiting warp: barrier releases, ends */
 	uint32_t cluster_arrived[SX_MAX_WARPS];
 	struct sx_barrier barriers[SX_BARRIERS];
-	uint64_t *frame_free[32];  /* heap frames by size class, kept for the next block */
+	struct sx_frame *frame_free[32]; /* heap frames by size class, kept for the next block; linked by parent */
+	struct sx_frame *frames_kept;    /* all of them */
 	struct sx_warp *warps;
 	struct sx_frame *roots;
 	uint8_t *regs;
 	uint64_t local_memory;     /* generic address of the block's local memory */
 };
 
+/* What the memory of a unit is laid out for; equal keys can share it. Compared as bytes. */
+struct sx_layout {
+	const struct sx_code *code;
+	uint32_t frame_bytes, lane_bytes, shared_stride, unit_blocks;
+	uint32_t block[3], cluster[3];
+};
+
 /* Blocks that are resident together on one worker: a cluster, or one block. The memory outlives the blocks and is used again. */
 struct sx_unit {
 	struct sx_unit *next;
-	struct sx_grid *grid;
-	uint64_t shape;            /* identifies what the memory was laid out for */
-	uint32_t block_count, live_blocks;
-	uint32_t cluster_phase;
+	struct sx_layout shape;
+	uint64_t grid_serial;      /* of the grid whose facts are in the views */
+	uint32_t block_count;
+	uint32_t spun_rounds;
 	bool stuck_said;
-	uint64_t shared_at[SX_MAX_CLUSTER];
-	uint8_t *memory, *shared, *local;
-	uint64_t shared_size, local_size;
 	uint64_t linear;           /* index of the cluster (or block) in the grid */
+	uint8_t *memory, *shared, *local;
+	uint64_t memory_size, shared_size, local_size;
+	uint64_t shared_at[SX_MAX_CLUSTER];
 	struct sx_block *blocks[SX_MAX_CLUSTER];
+};
+
+/* Units that were claimed but not started. */
+struct sx_range {
+	uint64_t first, end;
+	struct sx_range *next;
 };
 
 struct sx_grid {
@@ -139,32 +151,31 @@ struct sx_grid {
 	struct sx_func *func;
 	const struct sx_code *code;
 	const uint8_t *params;
-	uint64_t shape;
+	void *param_memory;               /* from sw_space_alloc, if kernels may see its address */
+	void *workspace;                  /* cooperative launches: what %envreg1 and 2 point to */
+	uint64_t serial;
+	struct sx_layout shape;
 	uint32_t threads, warps;          /* of a block */
-	uint32_t unit_blocks;             /* blocks of a cluster */
-	uint32_t clusters[3];             /* grid of clusters */
+	uint32_t clusters[3];             /* grid of clusters (or of blocks) */
 	uint64_t unit_total;
-	uint32_t shared_bytes, shared_stride, lane_bytes;
-	uint64_t next;                    /* atomic: next unit to start */
-	uint64_t remaining;               /* atomic: units not ended */
-	uint64_t started_unfinished;      /* atomic: units, for max_resident */
-	uint32_t inside;                  /* atomic: threads in sx_grid_work */
-	uint32_t finished;                /* atomic: SX_FINISHED was returned */
+	uint32_t shared_bytes;
+	uint64_t next;                    /* atomic: next unit to claim */
+	uint64_t progress;                /* atomic: units not ended, and threads in sx_grid_work: see grid.c */
 	uint32_t stop;                    /* atomic: fault or cancel */
 	uint32_t fault_claimed;           /* atomic: someone writes `fault` */
-	uint32_t fault_ready;             /* atomic: `fault` is complete */
-	pthread_mutex_t lock;             /* suspended, leftovers */
+	bool stuck_said;
+	pthread_mutex_t lock;             /* the next three */
 	struct sx_unit *suspended, **suspended_tail;
-	uint32_t suspended_count;         /* atomic hint */
-	struct sx_grid_range { uint64_t first, end; struct sx_grid_range *next; } *leftovers;
-	struct sx_fault fault;
-	uint8_t param_bytes[];
+	struct sx_range *leftovers;
+	uint32_t waiting;                 /* atomic: suspended units plus leftover ranges, written with the lock held */
+	uint32_t suspended_count;         /* atomic: likewise */
+	struct sx_fault fault;            /* written by who claimed it; read when the grid has finished */
+	uint8_t param_bytes[] __attribute__((aligned(64)));
 };
 
 struct sx_worker {
 	struct sx_unit *free_units;
 	uint32_t free_count;
-	uint32_t number;
 };
 
 /* Grid events that handlers cause. */
@@ -176,7 +187,7 @@ sx_stopped(const struct sx_grid *grid)
 	return __atomic_load_n(&grid->stop, __ATOMIC_RELAXED) != 0;
 }
 
-/* fault.c: runs `body`; if a signal for a bad memory access arrives meanwhile, returns false with its address. */
+/* fault.c: runs `body`; if a signal for a bad memory access arrives meanwhile, false with its address. */
 bool sx_guarded(void (*body)(void *), void *argument, uint64_t *address, int *signal_number);
 
 struct sx_decoded {
@@ -192,7 +203,6 @@ struct sx_backend {
 	/* Decodes a function; false with *error. Memory is from the image's arena, whose lock is held. */
 	bool (*decode)(struct sx_func *func, struct sx_decoded *out, struct ptx_error *error);
 	void (*run)(struct sx_warp *w);
-	void (*release_frames)(struct sx_block *block); /* frees the heap frames that a block has kept */
 };
 extern const struct sx_backend sx_backend_generic;
 extern const struct sx_backend sx_backend_v3;
