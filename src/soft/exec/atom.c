@@ -397,6 +397,21 @@ sx_atom_source(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx
 	return true;
 }
 
+/* The form of red.async: its operation is the last modifier that is none of the common ones. */
+static struct sx_mem_form
+sx_async_form(const struct ptx_insn *in)
+{
+	static const char *const ops[] = { "inc", "dec", "min", "max", "add", "and", "or", "xor" };
+	struct sx_mem_form form = sx_mem_form(in);
+
+	form.op = form.op2 = NULL;
+	form.bad = !ptx_has(in, "mbarrier::complete_tx::bytes");
+	for (size_t n = 0; n < sizeof ops / sizeof *ops && !form.bad; n++)
+		if (ptx_has(in, ops[n]))
+			form.op = ops[n];
+	return form;
+}
+
 static bool
 sx_decode_atom(struct sx_decoder *d, const struct ptx_insn *in)
 {
@@ -407,9 +422,13 @@ sx_decode_atom(struct sx_decoder *d, const struct ptx_insn *in)
 	if (!red && !sxd_is(in, "atom"))
 		return false;
 	struct sx_mem_form form = sx_mem_form(in);
+	/* red.async.mbarrier::complete_tx::bytes.OP [a], value, [mbarrier] */
+	bool async = red && ptx_has(in, "async") && in->operand_count == 3 && form.space == PTX_SPACE_SHARED;
+	if (async)
+		form = sx_async_form(in);
 	const struct sx_atom_row *row = form.op && !form.op2 ? sx_find_atom(&form) : NULL;
 	unsigned need = row ? row->operands + (red ? 1u : 2u) : 0;
-	if (!row || in->operand_count < need || in->operand_count > need + 1)
+	if (!row || in->operand_count < need || in->operand_count > need + 1 || (async && form.vector != 1))
 		return false;
 	if (red && (row->operands == 2 || strcmp(row->op, "exch") == 0))
 		return false;
@@ -461,7 +480,7 @@ sx_decode_atom(struct sx_decoder *d, const struct ptx_insn *in)
 		i->d = results[n];
 		i->a = sources[n];
 	}
-	return true;
+	return !async || sx_emit_arrived(d, &in->operands[2], &form);
 }
 
 #endif

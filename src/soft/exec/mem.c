@@ -7,7 +7,8 @@
  * parameter buffer. Parameters of device functions live in frames, not in memory (SXD_FRAME).
  *
  * sx_at() turns the lanes' addresses into host addresses and checks them; sx_ld_any and sx_st_any do every form from there, a lane
- * at a time. mem_fast.c has the forms that programs spend their time in. Atomics are in atom.c, copies in async.c.
+ * at a time. mem_fast.c has the forms that programs spend their time in. Atomics are in atom.c, asynchronous copies
+ * and mbarriers in async.c.
  *
  * Each lane is checked before the first byte is written, so a faulting store changes nothing.
  */
@@ -854,6 +855,25 @@ sx_writes_address(struct sx_decoder *d, const struct sx_operand_at *at, const st
 	return false;
 }
 
+static bool sx_emit_arrived(struct sx_decoder *d, const struct ptx_operand *barrier, const struct sx_mem_form *form);
+
+/* st.async...mbarrier::complete_tx::bytes [a], value, [mbarrier] */
+static bool
+sx_decode_store_async(struct sx_decoder *d, const struct ptx_insn *in, struct sx_mem_form form)
+{
+	const struct ptx_operand *elements[8];
+	struct sx_operand_at at;
+
+	if (in->operand_count != 3 || !form.op2 || strcmp(form.op2, "mbarrier::complete_tx::bytes") != 0)
+		return false;
+	form.op = NULL;
+	unsigned count = sx_access_form(&form, &in->operands[1], elements);
+	if (!count || count > 4 || form.space != PTX_SPACE_SHARED || !sx_operand_at(d, &in->operands[0], form.space, &at))
+		return false;
+	return sx_emit_st(d, &form, &at, elements, count, ptx_type_bits[form.type] / 8 * count) &&
+		sx_emit_arrived(d, &in->operands[2], &form);
+}
+
 static bool
 sx_decode_ldst(struct sx_decoder *d, const struct ptx_insn *in, bool load)
 {
@@ -861,6 +881,8 @@ sx_decode_ldst(struct sx_decoder *d, const struct ptx_insn *in, bool load)
 	const struct ptx_operand *elements[8];
 	struct sx_operand_at at;
 
+	if (!load && form.op && strcmp(form.op, "async") == 0)
+		return sx_decode_store_async(d, in, form);
 	if (in->operand_count < 2 || in->operand_count > 3 || form.bad)
 		return false;
 	const struct ptx_operand *value = &in->operands[load ? 0 : 1], *place = &in->operands[load ? 1 : 0];
@@ -1032,6 +1054,7 @@ sx_decode_hint(struct sx_decoder *d, const struct ptx_insn *in)
 	return true; /* prefetch, prefetchu, applypriority, discard */
 }
 
+#include "soft/exec/async.c"
 #include "soft/exec/atom.c"
 
 static bool
@@ -1054,6 +1077,10 @@ sx_decode_mem(struct sx_decoder *d, const struct ptx_insn *in)
 	for (size_t n = 0; n < sizeof hints / sizeof *hints; n++)
 		if (sxd_is(in, hints[n]))
 			return sx_decode_hint(d, in);
+	if (sxd_is(in, "cp"))
+		return sx_decode_cp(d, in);
+	if (sxd_is(in, "mbarrier"))
+		return sx_decode_mbarrier(d, in);
 	return sx_decode_atom(d, in);
 }
 
