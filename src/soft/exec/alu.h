@@ -71,7 +71,7 @@ struct alu_form {
 enum {
 	AUX_ROUND = 3, AUX_RN = 0, AUX_RZ = 1, AUX_RM = 2, AUX_RP = 3,
 	AUX_FTZ = 4, AUX_SAT = 8, AUX_RELU = 16, AUX_NAN = 32, AUX_XORSIGN = 64, AUX_CC = 128, AUX_SATFINITE = 256,
-	AUX_RNA = 512,
+	AUX_RNA = 512, AUX_ABS = 1024,
 	AUX_ROW = 1 << 16,
 };
 
@@ -113,6 +113,14 @@ struct alu_op {
 /* An unsigned type as wide as T, so that mask and value vectorise alike. */
 #define ALU_WORD(T) __typeof__(_Generic((T)0, uint64_t: (uint64_t)0, int64_t: (uint64_t)0, double: (uint64_t)0, default: (uint32_t)0))
 
+/* A lane's bit, to test masks with; as a table it is an operand of a vector test. */
+#define ALU_BIT_ROW(k) 1u << (k), 1u << (k + 1), 1u << (k + 2), 1u << (k + 3), 1u << (k + 4), 1u << (k + 5), 1u << (k + 6), 1u << (k + 7)
+static const uint32_t alu_lane32[SX_LANES] __attribute__((aligned(64))) = {
+	ALU_BIT_ROW(0), ALU_BIT_ROW(8), ALU_BIT_ROW(16), ALU_BIT_ROW(24) };
+static const uint64_t alu_lane64[SX_LANES] __attribute__((aligned(64))) = {
+	ALU_BIT_ROW(0), ALU_BIT_ROW(8), ALU_BIT_ROW(16), ALU_BIT_ROW(24) };
+#define ALU_LANE(T) _Generic((T)0, uint64_t: alu_lane64, int64_t: alu_lane64, double: alu_lane64, default: alu_lane32)
+
 #define ALU_HANDLER(name) \
 	static const struct sx_insn *name(struct sx_warp *w, const struct sx_insn *i)
 
@@ -130,7 +138,7 @@ struct alu_op {
 			ALU_LANES { \
 				load \
 				const DT r_ = (DT)(expr); \
-				d_[l] = (m_ >> l & 1) ? r_ : d_[l]; \
+				d_[l] = (m_ & ALU_LANE(DT)[l]) ? r_ : d_[l]; \
 			} \
 		} \
 	} while (0)
@@ -397,7 +405,7 @@ alu_aux(uint64_t flags)
 	return (flags & F_(RZ) ? AUX_RZ : flags & F_(RM) ? AUX_RM : flags & F_(RP) ? AUX_RP : AUX_RN) |
 	       (flags & F_(FTZ) ? AUX_FTZ : 0) | (flags & F_(SAT) ? AUX_SAT : 0) | (flags & F_(RELU) ? AUX_RELU : 0) |
 	       (flags & F_(NAN) ? AUX_NAN : 0) | (flags & F_(XORSIGN) ? AUX_XORSIGN : 0) | (flags & F_(CC) ? AUX_CC : 0) |
-	       (flags & F_(SATFINITE) ? AUX_SATFINITE : 0) | (flags & F_(RNA) ? AUX_RNA : 0);
+	       (flags & F_(SATFINITE) ? AUX_SATFINITE : 0) | (flags & F_(RNA) ? AUX_RNA : 0) | (flags & F_(ABS) ? AUX_ABS : 0);
 }
 
 static void

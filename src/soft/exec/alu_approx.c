@@ -60,7 +60,7 @@ alu_sin(float x, uint32_t quarter)
 	s = s * r2 - 1.984126984e-4f;
 	s = s * r2 + 8.333333333e-3f;
 	s = s * r2 - 1.666666667e-1f;
-	s = s * r2 * r + r;
+	s = r * (1.0f + s * r2); /* keeps -0 */
 	float c = 2.480158730e-5f;
 	c = c * r2 - 1.388888889e-3f;
 	c = c * r2 + 4.166666667e-2f;
@@ -77,7 +77,7 @@ alu_tanh(float x)
 	const float a = __builtin_fabsf(x), x2 = x * x;
 	const float e = alu_ex2((a < 16.0f ? a : 16.0f) * 2.885390082f);
 	const float large = __builtin_copysignf((e - 1.0f) / (e + 1.0f), x);
-	const float small = x - x * x2 * (0.333333333f - 0.133333333f * x2);
+	const float small = x * (1.0f - x2 * (0.333333333f - 0.133333333f * x2));
 	const float r = a < 0.125f ? small : large;
 	return x == x ? r : alu_float(ALU_NAN32);
 }

@@ -9,7 +9,7 @@
 typedef uint32_t (*alu_cmp_fn)(const struct sx_warp *w, const struct sx_insn *i);
 
 #define ALU_CMP(name, T, load, cond) \
-	static uint32_t \
+	static inline __attribute__((always_inline)) uint32_t \
 	alu_cmp_##name(const struct sx_warp *w, const struct sx_insn *i) \
 	{ \
 		const T *a_ = ALU_SRC(T, i->a), *b_ = ALU_SRC(T, i->b); \
@@ -270,13 +270,13 @@ alu_decode_set(struct sx_decoder *d, const struct ptx_insn *in, const struct alu
 ALU_HANDLER(sx_selp_32)
 {
 	const uint32_t *a = ALU_SRC(uint32_t, i->a), *b = ALU_SRC(uint32_t, i->b), p = SX_SP(w, i->c);
-	ALU_STORE(uint32_t, i->d, , (p >> l & 1) ? a[l] : b[l]);
+	ALU_STORE(uint32_t, i->d, , (p & alu_lane32[l]) ? a[l] : b[l]);
 	return i + 1;
 }
 ALU_HANDLER(sx_selp_64)
 {
 	const uint64_t *a = ALU_SRC(uint64_t, i->a), *b = ALU_SRC(uint64_t, i->b), p = SX_SP(w, i->c);
-	ALU_STORE(uint64_t, i->d, , (p >> l & 1) ? a[l] : b[l]);
+	ALU_STORE(uint64_t, i->d, , (p & alu_lane64[l]) ? a[l] : b[l]);
 	return i + 1;
 }
 ALU_3(sx_slct_32_s32, uint32_t, uint32_t, uint32_t, int32_t, z >= 0 ? x : y)

@@ -173,7 +173,7 @@ alu_pick_f32(float x, float y, bool greater, uint32_t aux)
 		y = alu_flush(y);
 	}
 	const uint32_t sign = aux & AUX_XORSIGN ? (alu_bits(x) ^ alu_bits(y)) & 0x80000000 : 0;
-	if (aux & AUX_XORSIGN) {
+	if (aux & (AUX_XORSIGN | AUX_ABS)) {
 		x = __builtin_fabsf(x);
 		y = __builtin_fabsf(y);
 	}
@@ -268,6 +268,6 @@ alu_gross_result(double x)
 {
 	return x != x ? alu_double(0x7fffffff00000000) : alu_gross(x);
 }
-ALU_1(sx_rcp_gross_f64, double, double, alu_gross_result(1.0 / alu_gross(x)))
-ALU_1(sx_rsqrt_gross_f64, double, double, alu_gross_result(1.0 / __builtin_sqrt(alu_gross(x))))
+ALU_1(sx_rcp_gross_f64, double, double, alu_gross_result(x == x ? 1.0 / alu_gross(x) : x))
+ALU_1(sx_rsqrt_gross_f64, double, double, alu_gross_result(x == x ? 1.0 / __builtin_sqrt(alu_gross(x)) : x))
 ALU_1(sx_rsqrt_f64, double, double, 1.0 / __builtin_sqrt(x))

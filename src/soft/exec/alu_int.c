@@ -288,39 +288,47 @@ alu_fns(uint32_t mask, uint32_t base, int32_t offset)
 }
 ALU_3(sx_fns, uint32_t, uint32_t, uint32_t, int32_t, alu_fns(x, y, z))
 
+/* Position and length are the low bytes of their registers; what lies beyond the top bit reads as 0 or the sign. */
+#define ALU_BFE(bits, U, S) \
+	static inline U \
+	alu_bfe_u##bits(U x, uint32_t pos, uint32_t len) \
+	{ \
+		const U at = pos & 0xff, n = len & 0xff, t = at < bits ? x >> (at & (bits - 1)) : 0; \
+		return n < bits ? t & (((U)1 << (n & (bits - 1))) - 1) : t; \
+	} \
+	static inline U \
+	alu_bfe_s##bits(S x, uint32_t pos, uint32_t len) \
+	{ \
+		const U at = pos & 0xff, n = len & 0xff, cut = n < bits ? bits - n : 0; \
+		const U t = (U)(x >> (at < bits ? at : bits - 1)) << (cut & (bits - 1)); \
+		return n ? (U)((S)t >> (cut & (bits - 1))) : 0; \
+	}
+ALU_BFE(32, uint32_t, int32_t)
+ALU_BFE(64, uint64_t, int64_t)
 static inline uint64_t
-alu_low_bits(uint32_t n)
+alu_low_bits(uint64_t n)
 {
 	return n < 64 ? (1ull << (n & 63)) - 1 : UINT64_MAX;
 }
-/* Position and length are the low bytes of their registers; what lies beyond the top bit reads as 0 or the sign. */
-static inline uint64_t
-alu_bfe(uint64_t x, uint32_t pos, uint32_t len, uint32_t width, bool is_signed)
+static inline uint32_t
+alu_bfi32(uint32_t x, uint32_t into, uint32_t pos, uint32_t len)
 {
-	pos &= 0xff;
-	len &= 0xff;
-	if (!len)
-		return 0;
-	const uint32_t last = pos + len - 1 < width - 1 ? pos + len - 1 : width - 1;
-	const bool sign = is_signed && (x >> last & 1);
-	const uint32_t got = pos < width ? (last + 1 - pos) : 0;
-	const uint64_t field = pos < width ? x >> (pos & 63) & alu_low_bits(got) : 0;
-	return sign ? field | ~alu_low_bits(got) : field;
+	const uint32_t at = pos & 0xff, n = len & 0xff, ones = n < 32 ? (1u << (n & 31)) - 1 : 0xffffffff;
+	const uint32_t mask = at < 32 ? ones << (at & 31) : 0;
+	return (into & ~mask) | (x << (at & 31) & mask);
 }
 static inline uint64_t
-alu_bfi(uint64_t x, uint64_t into, uint32_t pos, uint32_t len)
+alu_bfi64(uint64_t x, uint64_t into, uint32_t pos, uint32_t len)
 {
-	pos &= 0xff;
-	len &= 0xff;
-	const uint64_t mask = pos < 64 ? alu_low_bits(len) << (pos & 63) : 0;
-	return (into & ~mask) | (pos < 64 ? x << (pos & 63) & mask : 0);
+	const uint64_t at = pos & 0xff, mask = at < 64 ? alu_low_bits(len & 0xff) << (at & 63) : 0;
+	return (into & ~mask) | (x << (at & 63) & mask);
 }
-ALU_3(sx_bfe_u32, uint32_t, uint32_t, uint32_t, uint32_t, alu_bfe(x, y, z, 32, false))
-ALU_3(sx_bfe_s32, uint32_t, uint32_t, uint32_t, uint32_t, alu_bfe(x, y, z, 32, true))
-ALU_3(sx_bfe_u64, uint64_t, uint64_t, uint32_t, uint32_t, alu_bfe(x, y, z, 64, false))
-ALU_3(sx_bfe_s64, uint64_t, uint64_t, uint32_t, uint32_t, alu_bfe(x, y, z, 64, true))
-ALU_4(sx_bfi_32, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, alu_bfi(x, y, z, v))
-ALU_4(sx_bfi_64, uint64_t, uint64_t, uint64_t, uint32_t, uint32_t, alu_bfi(x, y, z, v))
+ALU_3(sx_bfe_u32, uint32_t, uint32_t, uint32_t, uint32_t, alu_bfe_u32(x, y, z))
+ALU_3(sx_bfe_s32, uint32_t, int32_t, uint32_t, uint32_t, alu_bfe_s32(x, y, z))
+ALU_3(sx_bfe_u64, uint64_t, uint64_t, uint32_t, uint32_t, alu_bfe_u64(x, y, z))
+ALU_3(sx_bfe_s64, uint64_t, int64_t, uint32_t, uint32_t, alu_bfe_s64(x, y, z))
+ALU_4(sx_bfi_32, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, alu_bfi32(x, y, z, v))
+ALU_4(sx_bfi_64, uint64_t, uint64_t, uint64_t, uint32_t, uint32_t, alu_bfi64(x, y, z, v))
 
 static inline uint32_t
 alu_bmsk(uint32_t pos, uint32_t width, bool clamp)
