@@ -96,9 +96,13 @@ sw_file_read(const char *path, void **data, size_t *size)
 	char *bytes;
 
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+	result = CUDA_ERROR_FILE_NOT_FOUND;
+	if (fd < 0 || fstat(fd, &status) != 0) {
 		fw_warn("module", "cannot read %s: %m", path);
-		result = CUDA_ERROR_FILE_NOT_FOUND;
+		goto close_file;
+	}
+	if (!S_ISREG(status.st_mode)) {
+		fw_warn("module", "cannot read %s: not a file", path);
 		goto close_file;
 	}
 	result = CUDA_ERROR_INVALID_IMAGE;
