@@ -13,8 +13,10 @@ for program in "$build"/tests/fuzz/fuzz_*; do
 	mkdir -p "$build/tests/fuzz/corpus/$target"
 	seeds=''
 	[ -d "$here/corpus/$target" ] && seeds="$here/corpus/$target"
+	dictionary=''
+	[ -f "$here/$target.dict" ] && dictionary="-dict=$here/$target.dict"
 	echo "fuzzing $target for $seconds s"
 	# shellcheck disable=SC2086
-	"$program" -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=4096 -print_final_stats=0 -verbosity=0 \
+	"$program" -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=4096 -print_final_stats=0 -verbosity=0 $dictionary \
 		-artifact_prefix="$build/tests/fuzz/$target-" "$build/tests/fuzz/corpus/$target" $seeds
 done

@@ -131,12 +131,11 @@ operand_list(struct ptx_parser *p, struct ptx_operand *o, char close)
 
 	if (++p->depth > PTX_MAX_DEPTH)
 		ptx_fail(p, "operands nested deeper than %d", PTX_MAX_DEPTH);
-	while (*p->at != close) {
-		struct ptx_operand elem = operand(p, NULL);
-		*ptx_push(p, &p->stack) = elem;
-		if (!ptx_accept(p, ','))
-			break;
-	}
+	if (*p->at != close)
+		do {
+			struct ptx_operand elem = operand(p, NULL);
+			*ptx_push(p, &p->stack) = elem;
+		} while (ptx_accept(p, ','));
 	ptx_expect(p, close);
 	p->depth--;
 	o->count = p->stack.count - base;
@@ -257,7 +256,8 @@ operand(struct ptx_parser *p, const struct ptx_form *form)
 static void
 note_pending(struct ptx_parser *p, struct ptx_operand *operands, uint32_t count)
 {
-	for (struct ptx_operand *o = operands; o < operands + count; o++) {
+	for (uint32_t i = 0; i < count; i++) {
+		struct ptx_operand *o = &operands[i];
 		if (o->kind == PTX_OP_LABEL || (o->name && o->symbol_kind == PTX_SYM_UNRESOLVED)) {
 			struct ptx_word word = ptx_text_word(o->name, strlen(o->name));
 			struct ptx_atom *atom = ptx_atom(p, &word);
@@ -277,14 +277,13 @@ instruction(struct ptx_parser *p, bool guarded, bool guard_negated, uint32_t gua
 	const struct ptx_form *form = ptx_form(p);
 
 	p->insn_pending = false;
-	while (*p->at != ';') {
-		struct ptx_operand o = operand(p, form);
-		*ptx_push(p, &p->stack) = o;
-		if (p->stack.count - base > PTX_MAX_OPERANDS)
-			ptx_fail(p, "an instruction with more than %d operands", PTX_MAX_OPERANDS);
-		if (!ptx_accept(p, ','))
-			break;
-	}
+	if (*p->at != ';')
+		do {
+			struct ptx_operand o = operand(p, form);
+			*ptx_push(p, &p->stack) = o;
+			if (p->stack.count - base > PTX_MAX_OPERANDS)
+				ptx_fail(p, "an instruction with more than %d operands", PTX_MAX_OPERANDS);
+		} while (ptx_accept(p, ','));
 	if (*p->at != ';')
 		ptx_fail_token(p, "';'");
 	uint32_t count = p->stack.count - base;

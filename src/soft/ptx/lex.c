@@ -115,7 +115,7 @@ scan(const char *text, const char *end)
 	}
 	word.length = (uint32_t)(at - text);
 	word.hash = hash;
-	if (digits && at - digits < 10 && (*digits != '0' || at - digits == 1)) {
+	if (digits && at - digits < 10) {
 		word.prefix_length = (uint32_t)(digits - text);
 		word.prefix_hash = prefix_hash;
 		for (; digits < at; digits++)

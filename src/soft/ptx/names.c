@@ -266,7 +266,7 @@ static struct ptx_form *
 make_form(struct ptx_parser *p, const char *text, uint32_t length, uint32_t hash)
 {
 	struct ptx_form *form = ptx_alloc(p, sizeof(*form));
-	const char *at = text, *end = text + length, *mods[PTX_MAX_MODS], *stop;
+	const char *at = text, *end = text + length, *mods[PTX_MAX_MODS + 1], *stop;
 
 	form->text = ptx_copy_text(p, text, length);
 	form->length = length;
@@ -286,7 +286,8 @@ make_form(struct ptx_parser *p, const char *text, uint32_t length, uint32_t hash
 			form->types[form->type_count++] = (uint8_t)type;
 		mods[form->mod_count++] = word;
 	}
-	form->mods = ptx_copy(p, mods, form->mod_count * sizeof(mods[0]));
+	mods[form->mod_count] = ""; /* so that mods[0] can always be looked at */
+	form->mods = ptx_copy(p, mods, (form->mod_count + 1u) * sizeof(mods[0]));
 	form->is_call = strcmp(form->op, "call") == 0;
 	form->is_bra = strcmp(form->op, "bra") == 0;
 	form->takes_address = takes_address(form->op);
@@ -333,6 +334,13 @@ find_form(struct ptx_parser *p, const char *text, uint32_t length)
 	return *slot;
 }
 
+/* A modifier apart from the opcode. ".5" is none, nor is ".%r1". */
+static bool
+at_modifier(const struct ptx_parser *p)
+{
+	return *p->at == '.' && ptx_is(p->at[1], PTX_C_START) && p->at[1] != '%';
+}
+
 const struct ptx_form *
 ptx_form(struct ptx_parser *p)
 {
@@ -343,7 +351,7 @@ ptx_form(struct ptx_parser *p)
 		ptx_fail_token(p, "an instruction");
 	p->at += length;
 	ptx_skip(p);
-	if (*p->at != '.' || !ptx_is(p->at[1], PTX_C_START))
+	if (!at_modifier(p))
 		return find_form(p, text, length);
 	/* "ld .global .u32": modifiers that stand by themselves */
 	char joined[512];
@@ -353,7 +361,7 @@ ptx_form(struct ptx_parser *p)
 			ptx_fail(p, "an instruction name of more than %zu characters", sizeof(joined));
 		memcpy(joined + joined_length, text, length);
 		joined_length += length;
-		if (*p->at != '.' || !ptx_is(p->at[1], PTX_C_START))
+		if (!at_modifier(p))
 			return find_form(p, joined, joined_length);
 		text = p->at;
 		length = form_length(text);

@@ -395,11 +395,11 @@ resolve_symbols(struct ptx_parser *p)
 static void
 check_relocs(struct ptx_parser *p, const struct ptx_var *vars, uint32_t count)
 {
-	for (const struct ptx_var *var = vars; var < vars + count; var++)
-		for (uint32_t i = 0; i < var->reloc_count; i++)
-			if (!find_global(p, var->relocs[i].symbol)) {
-				p->line = (uint32_t)var->relocs[i].line;
-				ptx_fail(p, "'%s', in the value of '%s', is not declared", var->relocs[i].symbol, var->name);
+	for (uint32_t v = 0; v < count; v++)
+		for (uint32_t i = 0; i < vars[v].reloc_count; i++)
+			if (!find_global(p, vars[v].relocs[i].symbol)) {
+				p->line = (uint32_t)vars[v].relocs[i].line;
+				ptx_fail(p, "'%s', in the value of '%s', is not declared", vars[v].relocs[i].symbol, vars[v].name);
 			}
 }
 

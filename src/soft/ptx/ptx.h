@@ -131,7 +131,7 @@ struct ptx_operand {
 /* opcode.mod.mod.type.type a, b, c; */
 struct ptx_insn {
 	const char *op;                  /* "add"; interned: equal opcodes have equal pointers within the process */
-	const char *const *mods;         /* every modifier in order without the dot, types included, interned */
+	const char *const *mods;         /* every modifier in order without the dot, types included, interned; then "" */
 	uint8_t mod_count;               /* up to PTX_MAX_MODS */
 	uint8_t type_count;
 	uint8_t types[6];                /* the first six of mods that are types, in order (enum ptx_type) */
