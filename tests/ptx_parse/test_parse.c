@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 
-#include "tap.h"
+#include "tests/tap.h"
 
 /* ---- a module as text ------------------------------------------------------------------------------------------- */
 
