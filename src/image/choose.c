@@ -218,7 +218,8 @@ img_sources_keep(struct img_sources *sources)
 		return false;
 	for (size_t i = 0; i < sources->count; i++) {
 		struct img_entry *entry = &sources->entries[i];
-		memcpy(at, entry->payload, entry->payload_size);
+		if (entry->payload_size)
+			memcpy(at, entry->payload, entry->payload_size);
 		entry->payload = at;
 		at += entry->payload_size;
 		entry->name = entry->options = NULL;

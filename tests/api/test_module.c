@@ -515,6 +515,32 @@ TEST(linker)
 	unlink(path);
 }
 
+TEST(linker_takes_objects_and_archives)
+{
+	struct blob object = { 0 }, archive = { 0 };
+	CUlinkState state;
+	CUmodule module;
+	CUfunction f;
+	void *image;
+	size_t size;
+
+	start();
+	object_build(&object, (const char *[]){ caller, callee }, 2);
+	archive_begin(&archive);
+	archive_add(&archive, &object);
+	for (int archived = 0; archived < 2; archived++) {
+		struct blob *input = archived ? &archive : &object;
+		CHECK_INT(CU(cuLinkCreate_v2)(0, NULL, NULL, &state), CUDA_SUCCESS);
+		CHECK_INT(CU(cuLinkAddData_v2)(state, archived ? CU_JIT_INPUT_LIBRARY : CU_JIT_INPUT_OBJECT, input->data, input->size, "o",
+		                               0, NULL, NULL), CUDA_SUCCESS);
+		CHECK_INT(CU(cuLinkComplete)(state, &image, &size), CUDA_SUCCESS);
+		CHECK_INT(CU(cuModuleLoadData)(&module, image), CUDA_SUCCESS);
+		CHECK_INT(CU(cuLinkDestroy)(state), CUDA_SUCCESS);
+		CHECK_INT(CU(cuModuleGetFunction)(&f, module, "k1"), CUDA_SUCCESS);
+		launch_k1(f, 4, 1008);
+	}
+}
+
 TEST(linker_errors)
 {
 	CUlinkState state;
@@ -577,6 +603,59 @@ TEST(wrong_handles)
 	CHECK_INT(CU(cuLinkComplete)((CUlinkState)module, &image, &size), CUDA_ERROR_INVALID_HANDLE);
 	CHECK_INT(CU(cuCtxSetCurrent)(NULL), CUDA_SUCCESS);
 	CHECK_INT(CU(cuModuleLoadData)(&module, ptx), CUDA_ERROR_INVALID_CONTEXT);
+}
+
+static size_t
+resident_pages(void)
+{
+	size_t total = 0, resident = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+
+	if (file && fscanf(file, "%zu %zu", &total, &resident) != 2)
+		resident = 0;
+	if (file)
+		fclose(file);
+	return resident;
+}
+
+/* Each round makes about 3 MB of text, tree and variables; kept, they would show. */
+TEST(nothing_is_left_behind)
+{
+	size_t room = 256 << 10, length = 0, before = 0;
+	char *text = malloc(room);
+
+	length += (size_t)snprintf(text, room, HEAD ".global .align 4 .b8 big[1048576] = {1};\n.visible .entry k()\n{\n.reg .u32 %%r<9>;\n");
+	while (length < room - 64)
+		length += (size_t)snprintf(text + length, 64, "add.u32 %%r1, %%r2, %%r3;\n");
+	snprintf(text + length, 64, "ret; }\n");
+	start();
+	for (int round = 0; round < 120; round++) {
+		CUmodule module;
+		CUlibrary library;
+		CUkernel kernel;
+		CUfunction f;
+		CUlinkState state;
+		void *image;
+		size_t size;
+		CHECK_INT(CU(cuModuleLoadData)(&module, text), CUDA_SUCCESS);
+		CHECK_INT(CU(cuModuleGetFunction)(&f, module, "k"), CUDA_SUCCESS);
+		CHECK_INT(CU(cuLaunchKernel)(f, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL), CUDA_SUCCESS);
+		CHECK_INT(CU(cuModuleUnload)(module), CUDA_SUCCESS); /* with the launch still on its way */
+		CHECK_INT(CU(cuLibraryLoadData)(&library, text, NULL, NULL, 0, NULL, NULL, 0), CUDA_SUCCESS);
+		CHECK_INT(CU(cuLibraryGetKernel)(&kernel, library, "k"), CUDA_SUCCESS);
+		CHECK_INT(CU(cuKernelGetFunction)(&f, kernel), CUDA_SUCCESS);
+		CHECK_INT(CU(cuLibraryUnload)(library), CUDA_SUCCESS);
+		CHECK_INT(CU(cuLinkCreate_v2)(0, NULL, NULL, &state), CUDA_SUCCESS);
+		CHECK_INT(CU(cuLinkAddData_v2)(state, CU_JIT_INPUT_PTX, text, strlen(text), "t", 0, NULL, NULL), CUDA_SUCCESS);
+		CHECK_INT(CU(cuLinkComplete)(state, &image, &size), CUDA_SUCCESS);
+		CHECK_INT(CU(cuLinkDestroy)(state), CUDA_SUCCESS);
+		if (round == 20)
+			before = resident_pages();
+	}
+	size_t after = resident_pages();
+	printf("# %zu pages after 20 rounds, %zu after 120\n", before, after);
+	CHECK(after < before + 8192);
+	free(text);
 }
 
 TEST_MAIN()

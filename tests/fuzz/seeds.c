@@ -45,40 +45,6 @@ fatbins(void)
 	}
 }
 
-/* An ELF object whose only section besides the names holds two fat binaries. */
-static void
-object(struct blob *blob)
-{
-	static const char names[] = "\0.shstrtab\0.nv_fatbin";
-	size_t at[2], start;
-
-	blob_add(blob, "\x7f" "ELF\2\1\1\0\0\0\0\0\0\0\0\0\1\0\x3e\0\1\0\0\0", 24);
-	blob_add(blob, NULL, 40);
-	blob_set(blob, 58, 64, 2);
-	blob_set(blob, 60, 3, 2);
-	blob_set(blob, 62, 1, 2);
-	at[0] = blob->size;
-	blob_add(blob, names, sizeof(names));
-	blob_align(blob, 8);
-	at[1] = blob->size;
-	for (int i = 0; i < 2; i++) {
-		struct blob fatbin = { 0 };
-		fatbin_begin(&fatbin);
-		fatbin_add(&fatbin, &(struct entry){ .kind = 1, .arch = 75, .version = 75, .packing = i, .data = ptx, .size = sizeof(ptx) });
-		blob_add(blob, fatbin.data, fatbin.size);
-		free(fatbin.data);
-	}
-	start = blob->size;
-	blob_set(blob, 40, start, 8);
-	blob_add(blob, NULL, 3 * 64);
-	for (size_t i = 0; i < 2; i++) {
-		blob_set(blob, start + 64 * (i + 1), i ? 11 : 1, 4);
-		blob_set(blob, start + 64 * (i + 1) + 4, i ? 1 : 3, 4);
-		blob_set(blob, start + 64 * (i + 1) + 24, at[i], 8);
-		blob_set(blob, start + 64 * (i + 1) + 32, i ? start - at[1] : sizeof(names), 8);
-	}
-}
-
 int
 main(int argc, char **argv)
 {
@@ -98,15 +64,11 @@ main(int argc, char **argv)
 	save("elf", "linked", linked, size);
 	free(linked);
 	struct blob file = { 0 }, archive = { 0 };
-	object(&file);
+	object_build(&file, (const char *[]){ ptx, ptx }, 2);
 	save("object", "object", file.data, file.size);
-	blob_add(&archive, "!<arch>\n", 8);
-	for (int i = 0; i < 2; i++) {
-		char header[80];
-		snprintf(header, sizeof(header), "%-16s%-12d%-6d%-6d%-8d%-10zu`\n", "a.o/", 0, 0, 0, 644, file.size);
-		blob_add(&archive, header, 60);
-		blob_add(&archive, file.data, file.size);
-	}
+	archive_begin(&archive);
+	for (int i = 0; i < 2; i++)
+		archive_add(&archive, &file);
 	save("object", "archive", archive.data, archive.size);
 	free(file.data);
 	free(archive.data);

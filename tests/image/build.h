@@ -1,12 +1,13 @@
 /*
- * Writers of the inputs that the image tests read: fat binaries (raw, LZ4, zstd) and cubin-shaped ELF files. Independent of the
- * readers; every field can be made to lie.
+ * Writers of the inputs that the image tests read: fat binaries (raw, LZ4, zstd), cubin-shaped ELF files, host objects and archives
+ * with fat binaries in them. Independent of the readers; every field can be made to lie.
  */
 #ifndef TESTS_IMAGE_BUILD_H
 #define TESTS_IMAGE_BUILD_H
 
 #include <lz4.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
@@ -150,6 +151,58 @@ elf_build(struct blob *blob, int old_style, int sm)
 		blob_set(blob, at + 32, sections[i].size, 8);
 		blob_set(blob, at + 40, sections[i].link, 4);
 	}
+}
+
+/* A host object with a section .nv_fatbin of one fat binary (compute_75, packed in turn) for each text. */
+static inline void
+object_build(struct blob *blob, const char *const *texts, int count)
+{
+	static const char names[] = "\0.shstrtab\0.nv_fatbin";
+	size_t at[2], start;
+
+	blob_add(blob, "\x7f" "ELF\2\1\1\0\0\0\0\0\0\0\0\0\1\0\x3e\0\1\0\0\0", 24);
+	blob_add(blob, NULL, 40);
+	blob_set(blob, 58, 64, 2);
+	blob_set(blob, 60, 3, 2);
+	blob_set(blob, 62, 1, 2);
+	at[0] = blob->size;
+	blob_add(blob, names, sizeof(names));
+	blob_align(blob, 8);
+	at[1] = blob->size;
+	for (int i = 0; i < count; i++) {
+		struct blob fatbin = { 0 };
+		fatbin_begin(&fatbin);
+		fatbin_add(&fatbin, &(struct entry){ .kind = 1, .arch = 75, .version = 75, .packing = i % 3, .data = texts[i],
+		                                    .size = strlen(texts[i]) + 1 });
+		blob_add(blob, fatbin.data, fatbin.size);
+		free(fatbin.data);
+	}
+	start = blob->size;
+	blob_set(blob, 40, start, 8);
+	blob_add(blob, NULL, 3 * 64);
+	for (size_t i = 0; i < 2; i++) {
+		blob_set(blob, start + 64 * (i + 1), i ? 11 : 1, 4);
+		blob_set(blob, start + 64 * (i + 1) + 4, i ? 1 : 3, 4);
+		blob_set(blob, start + 64 * (i + 1) + 24, at[i], 8);
+		blob_set(blob, start + 64 * (i + 1) + 32, i ? start - at[1] : sizeof(names), 8);
+	}
+}
+
+static inline void
+archive_begin(struct blob *blob)
+{
+	blob_add(blob, "!<arch>\n", 8);
+}
+
+static inline void
+archive_add(struct blob *blob, const struct blob *member)
+{
+	char header[80];
+
+	snprintf(header, sizeof(header), "%-16s%-12d%-6d%-6d%-8d%-10zu`\n", "a.o/", 0, 0, 0, 644, member->size);
+	blob_add(blob, header, 60);
+	blob_add(blob, member->data, member->size);
+	blob_align(blob, 2);
 }
 
 #endif

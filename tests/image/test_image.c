@@ -43,7 +43,13 @@ read_all(const void *image, size_t size)
 	struct img_payload payload;
 	size_t length;
 
+	struct img_object object;
+	const void *inside;
+
 	img_recognise(image, size);
+	if (!img_object_open(&object, image, size, NULL))
+		while (img_object_next(&object, &inside, &length, NULL) > 0)
+			;
 	img_length(image, size, &length, NULL);
 	if (!img_fatbin_open(&fatbin, image, size, NULL))
 		while (img_fatbin_next(&fatbin, &entry, NULL) > 0)
@@ -357,6 +363,51 @@ TEST(cubins_cut_and_damaged)
 	elf_build(&blob, 1, 80);
 	cut_everywhere(&blob);
 	damage_everywhere(&blob);
+}
+
+static int
+count_fatbins(const void *data, size_t size)
+{
+	struct img_object object;
+	struct img_error error = { "" };
+	const void *fatbin;
+	size_t length;
+	int count = 0, more;
+
+	if (img_object_open(&object, data, size, &error))
+		return -1;
+	while ((more = img_object_next(&object, &fatbin, &length, &error)) > 0) {
+		CHECK((const uint8_t *)fatbin >= (const uint8_t *)data && (const uint8_t *)fatbin + length <= (const uint8_t *)data + size);
+		count++;
+	}
+	if (more < 0)
+		CHECK(error.text[0]);
+	return more < 0 ? -1 : count;
+}
+
+TEST(objects_and_archives)
+{
+	struct blob object = { 0 }, archive = { 0 }, odd = { 0 };
+
+	object_build(&object, (const char *[]){ ptx75, ptx90, ptx75 }, 3);
+	CHECK_INT(count_fatbins(object.data, object.size), 3);
+	archive_begin(&archive);
+	CHECK_INT(count_fatbins(archive.data, archive.size), 0);
+	archive_add(&archive, &object);
+	blob_add(&odd, "no object", 9);
+	archive_add(&archive, &odd); /* such as a table of symbols */
+	archive_add(&archive, &object);
+	CHECK_INT(count_fatbins(archive.data, archive.size), 6);
+	CHECK_INT(count_fatbins("!<arch>", 7), -1);
+	CHECK_INT(count_fatbins(ptx75, sizeof(ptx75)), -1);
+	for (size_t size = 0; size < archive.size; size++) {
+		uint8_t *image = place(archive.data, size);
+		CHECK(count_fatbins(image, size) < 6);
+		read_all(image, size);
+		unplace(image, size);
+	}
+	damage_everywhere(&object);
+	damage_everywhere(&archive);
 }
 
 TEST(lying_sizes)
