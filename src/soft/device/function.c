@@ -318,8 +318,8 @@ sw_cuFuncLoad(CUfunction function)
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (sx_func_prepare(f->func, &error)) {
-		fw_warn("module", "kernel %s, line %d: %s", f->info->name, error.line, error.text);
-		return CUDA_ERROR_INVALID_PTX;
+		fw_error("module", "kernel %s, line %d: %s", f->info->name, error.line, error.text);
+		return CUDA_ERROR_NOT_SUPPORTED; /* as the launch says it */
 	}
 	return CUDA_SUCCESS;
 }

@@ -81,7 +81,7 @@ decode(const struct sw_function *function)
 
 	if (sx_func_prepare(function->func, &error) == 0)
 		return CUDA_SUCCESS;
-	fw_error("device", "kernel %s cannot run here: %s", function->info->name, error.text);
+	fw_error("device", "kernel %s cannot run here: line %d: %s", function->info->name, error.line, error.text);
 	return CUDA_ERROR_NOT_SUPPORTED;
 }
 
