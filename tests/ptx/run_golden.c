@@ -482,7 +482,7 @@ main(int argc, char **argv)
 		for (char *line = strtok_r(header, "\n", &save);; line = strtok_r(NULL, "\n", &save)) {
 			bool ours = line && strncmp(line, "// ", 3) == 0;
 			bool starts = ours && strncmp(line, "// test ", 8) == 0;
-			if ((!ours || starts) && count) { /* a test is complete */
+			if ((!ours || starts) && title[0]) { /* a test is complete */
 				int status = 1;
 				fflush(stdout);
 				pid_t child = fork();
@@ -503,7 +503,7 @@ main(int argc, char **argv)
 				break;
 			if (starts)
 				snprintf(title, sizeof title, "%s", line + 8);
-			else if (line[3] != '#' && count < 256)
+			else if (title[0] && count < 256)
 				lines[count++] = line + 3;
 		}
 		free(header);
