@@ -3,6 +3,7 @@
  * closing it. Nothing is measured or made up: what a CPU does not have is answered with 0 or "not supported".
  */
 #include "soft/device/device.h"
+#include "soft/device/graph.h"
 #include "soft/device/ops.h"
 
 #include <sched.h>
@@ -185,6 +186,7 @@ sw_open(const struct sw_config *config, const struct cuda_ops **ops)
 	CUresult result = sw_space_open(sw_device.mem_total);
 	if (result == CUDA_SUCCESS)
 		result = sw_context_init();
+	sw_capture_install();
 	if (result != CUDA_SUCCESS)
 		return result;
 	sw_device.open = true;

@@ -221,7 +221,14 @@ void sw_registered_forget(void);
 void sw_advice_free(struct sw_advice *advice);
 
 /* VMM mappings as pointer queries see them (vmm.c). */
-struct sw_mapping { uint64_t base, size; unsigned access; CUmemAllocationHandleType handle_types; uint64_t id; bool host; };
+struct sw_mapping {
+	uint64_t range_base, range_size; /* the reservation */
+	uint64_t base, size;             /* the mapping; size 0: nothing is mapped there */
+	unsigned access;                 /* enum sw_access bits */
+	CUmemAllocationHandleType handle_types;
+	uint64_t id;                     /* of the memory, 0: none */
+	bool host;
+};
 bool sw_mapping_find(uint64_t address, struct sw_mapping *out);
 bool sw_mapping_covers(uint64_t address, uint64_t size);
 
@@ -396,6 +403,8 @@ CUresult sw_submit_wait(struct sw_stream *stream, const struct sw_op *op);
 CUresult sw_submit_all(struct sw_context *ctx, const struct sw_op *op);
 /* Nothing is unfinished that a new operation of this stream would have to wait for: the caller may act at once. */
 bool sw_stream_idle(struct sw_stream *stream);
+/* Makes a work item wait for what a new operation of the stream waits for. Queue lock held. */
+void sw_stream_order(struct sw_stream *stream, struct sw_work *work);
 CUresult sw_stream_wait(struct sw_stream *stream);
 /* Runs a COPY or FILL on the calling thread. */
 void sw_copy_run(const struct sw_copy *copy);

@@ -2,6 +2,7 @@
  * Events. An event points to the newest work item that records it; waiting for the event means waiting for that item.
  */
 #include "soft/device/device.h"
+#include "soft/device/graph.h"
 #include "soft/device/ops.h"
 
 #include <stdlib.h>
@@ -41,6 +42,7 @@ event_destroy(struct sw_child *child)
 
 	fw_handle_end(event->handle, SW_KIND_EVENT);
 	sw_context_disown(event->ctx, child);
+	sw_event_forget_capture(event);
 	if (event->shared)
 		sw_shared_event_close(event);
 	sw_queue_lock();
@@ -111,6 +113,8 @@ sw_cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned flags)
 		return result;
 	if (stream->ctx != event->ctx)
 		return CUDA_ERROR_INVALID_HANDLE;
+	if (event->capture && !stream->capture)
+		sw_event_forget_capture(event); /* recorded anew, outside any capture */
 	struct sw_op op = { .kind = SW_OP_RECORD, .event = { event, flags } };
 	return sw_submit(stream, &op);
 }

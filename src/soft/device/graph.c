@@ -6,10 +6,10 @@
 #include "soft/device/graph.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "soft/device/launch.h"
 #include "soft/device/ops.h"
 
 pthread_mutex_t sw_graph_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -611,18 +611,13 @@ static CUresult
 set_kernel(struct sw_node *node, const CUDA_KERNEL_NODE_PARAMS_v3 *p)
 {
 	struct sw_kernel launch;
-	uint8_t block[SW_MAX_PARAM_BYTES];
+	_Alignas(16) uint8_t block[SW_MAX_PARAM_BYTES + 4];
 	CUfunction function = p->func ? p->func : (CUfunction)p->kern;
-	struct sw_launch_request request = {
-		.function = function,
-		.grid = { p->gridDimX, p->gridDimY, p->gridDimZ },
-		.block = { p->blockDimX, p->blockDimY, p->blockDimZ },
-		.shared = p->sharedMemBytes,
-		.kernel_params = p->kernelParams,
-		.extra = p->extra,
-	};
+	CUlaunchConfig config = { p->gridDimX, p->gridDimY, p->gridDimZ, p->blockDimX, p->blockDimY, p->blockDimZ, p->sharedMemBytes,
+		NULL, NULL, 0 };
+	CUevent event;
 
-	CUresult result = sw_launch_resolve(node->ctx, &request, block, &launch);
+	CUresult result = sw_kernel_from_api(node->ctx, function, &config, p->kernelParams, p->extra, &launch, block, &event);
 	if (result == CUDA_SUCCESS)
 		result = kernel_set_params(node, &launch);
 	if (result == CUDA_SUCCESS)
@@ -634,7 +629,7 @@ static CUresult
 set_copy(struct sw_node *node, const CUDA_MEMCPY3D *api)
 {
 	struct sw_copy copy;
-	CUresult result = sw_copy_resolve(node->ctx, api, &copy);
+	CUresult result = sw_copy_from_api(api, &copy);
 
 	if (result == CUDA_SUCCESS) {
 		node->copy.api = *api;
@@ -647,16 +642,10 @@ static CUresult
 set_fill(struct sw_node *node, const CUDA_MEMSET_NODE_PARAMS_v2 *p)
 {
 	struct sw_fill fill = { (void *)(uintptr_t)p->dst, p->pitch, p->width, p->height, p->value, p->elementSize };
-	uint64_t bytes = p->height > 1 ? p->pitch * (p->height - 1) + p->width * p->elementSize : p->width * p->elementSize;
+	CUresult result = sw_fill_check(&fill);
 
-	if ((p->elementSize != 1 && p->elementSize != 2 && p->elementSize != 4) || p->dst % p->elementSize ||
-	    (p->height > 1 && p->pitch < p->width * p->elementSize))
-		return CUDA_ERROR_INVALID_VALUE;
-	if (bytes && p->height) {
-		enum sw_place place = sw_place_of(p->dst, bytes);
-		if (place == SW_PLACE_BAD || place == SW_PLACE_PAGEABLE)
-			return CUDA_ERROR_INVALID_VALUE;
-	}
+	if (result != CUDA_SUCCESS)
+		return result;
 	node->fill.api = (CUDA_MEMSET_NODE_PARAMS){ p->dst, p->pitch, p->value, p->elementSize, p->width, p->height };
 	node->fill.fill = fill;
 	return CUDA_SUCCESS;
@@ -679,7 +668,7 @@ set_memop(struct sw_node *node, const CUDA_BATCH_MEM_OP_NODE_PARAMS_v2 *p)
 }
 
 static CUresult
-set_alloc(struct sw_node *node, CUDA_MEM_ALLOC_NODE_PARAMS *p)
+set_alloc(struct sw_node *node, CUDA_MEM_ALLOC_NODE_PARAMS_v2 *p)
 {
 	if (!p->bytesize || p->poolProps.allocType != CU_MEM_ALLOCATION_TYPE_PINNED ||
 	    p->poolProps.location.type != CU_MEM_LOCATION_TYPE_DEVICE || !sw_device_valid(p->poolProps.location.id))
@@ -699,7 +688,8 @@ set_alloc(struct sw_node *node, CUDA_MEM_ALLOC_NODE_PARAMS *p)
 	memory->address = memory->alloc->address;
 	memory->references = 1;
 	p->dptr = memory->address;
-	node->alloc.api = *p;
+	_Static_assert(sizeof(node->alloc.api) == sizeof(*p), "allocation node parameters differ");
+	memcpy(&node->alloc.api, p, sizeof(*p));
 	node->alloc.access = access;
 	node->alloc.api.accessDescs = p->accessDescCount ? access : NULL;
 	node->alloc.memory = memory;
@@ -1295,234 +1285,6 @@ sw_cuGraphKernelNodeCopyAttributes(CUgraphNode dst, CUgraphNode src)
 	return result;
 }
 
-/* ---- looking at graphs ------------------------------------------------------------------------------------------------------- */
-
-CUresult
-sw_cuGraphNodeGetType(CUgraphNode handle, CUgraphNodeType *type)
-{
-	struct sw_node *node = sw_node_get(handle);
-
-	if (!node)
-		return CUDA_ERROR_INVALID_VALUE;
-	*type = node->type;
-	return CUDA_SUCCESS;
-}
-
-/* Lists are filled up to the given count; entries beyond what exists become NULL; a NULL list asks for the count. */
-static CUresult
-list_nodes(CUgraph handle, CUgraphNode *nodes, size_t *count, bool roots_only)
-{
-	size_t found = 0;
-
-	pthread_mutex_lock(&sw_graph_lock);
-	struct sw_graph *graph = sw_graph_get(handle);
-	for (struct sw_node *node = graph ? graph->first : NULL; node; node = node->next) {
-		if (roots_only && node->dep_count)
-			continue;
-		if (nodes && found < *count)
-			nodes[found] = node->handle;
-		found++;
-	}
-	pthread_mutex_unlock(&sw_graph_lock);
-	if (!graph)
-		return CUDA_ERROR_INVALID_VALUE;
-	for (size_t i = found; nodes && i < *count; i++)
-		nodes[i] = NULL;
-	*count = nodes && *count < found ? *count : found;
-	return CUDA_SUCCESS;
-}
-
-CUresult
-sw_cuGraphGetNodes(CUgraph graph, CUgraphNode *nodes, size_t *count)
-{
-	return list_nodes(graph, nodes, count, false);
-}
-
-CUresult
-sw_cuGraphGetRootNodes(CUgraph graph, CUgraphNode *nodes, size_t *count)
-{
-	return list_nodes(graph, nodes, count, true);
-}
-
-static bool
-plain_edge(const CUgraphEdgeData *data)
-{
-	static const CUgraphEdgeData plain;
-	return memcmp(data, &plain, sizeof(plain)) == 0;
-}
-
-struct edge_list {
-	CUgraphNode *from, *to;
-	CUgraphEdgeData *data;
-	size_t room, found;
-	bool lossy; /* edge data exist that the caller's version of the call cannot return */
-};
-
-static void
-edge_list_add(struct edge_list *list, const struct sw_edge *edge, const struct sw_node *to)
-{
-	if (list->found < list->room) {
-		if (list->from)
-			list->from[list->found] = edge->from->handle;
-		if (list->to)
-			list->to[list->found] = to->handle;
-		if (list->data)
-			list->data[list->found] = edge->data;
-		else if ((list->from || list->to) && !plain_edge(&edge->data))
-			list->lossy = true;
-	}
-	list->found++;
-}
-
-static CUresult
-edge_list_end(struct edge_list *list, size_t *count)
-{
-	bool wanted = list->from || list->to;
-
-	for (size_t i = list->found; wanted && i < list->room; i++) {
-		if (list->from)
-			list->from[i] = NULL;
-		if (list->to)
-			list->to[i] = NULL;
-	}
-	*count = wanted && *count < list->found ? *count : list->found;
-	return list->lossy ? CUDA_ERROR_LOSSY_QUERY : CUDA_SUCCESS;
-}
-
-CUresult
-sw_cuGraphGetEdges_v2(CUgraph handle, CUgraphNode *from, CUgraphNode *to, CUgraphEdgeData *data, size_t *count)
-{
-	struct edge_list list = { from, to, data, from || to ? *count : 0, 0, false };
-
-	if (!from != !to)
-		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&sw_graph_lock);
-	struct sw_graph *graph = sw_graph_get(handle);
-	for (struct sw_node *node = graph ? graph->first : NULL; node; node = node->next)
-		for (uint32_t i = 0; i < node->dep_count; i++)
-			edge_list_add(&list, &node->deps[i], node);
-	pthread_mutex_unlock(&sw_graph_lock);
-	return graph ? edge_list_end(&list, count) : CUDA_ERROR_INVALID_VALUE;
-}
-
-CUresult
-sw_cuGraphGetEdges(CUgraph graph, CUgraphNode *from, CUgraphNode *to, size_t *count)
-{
-	return sw_cuGraphGetEdges_v2(graph, from, to, NULL, count);
-}
-
-CUresult
-sw_cuGraphNodeGetDependencies_v2(CUgraphNode handle, CUgraphNode *deps, CUgraphEdgeData *data, size_t *count)
-{
-	struct edge_list list = { deps, NULL, data, deps ? *count : 0, 0, false };
-
-	pthread_mutex_lock(&sw_graph_lock);
-	struct sw_node *node = sw_node_get(handle);
-	for (uint32_t i = 0; node && i < node->dep_count; i++)
-		edge_list_add(&list, &node->deps[i], node);
-	pthread_mutex_unlock(&sw_graph_lock);
-	return node ? edge_list_end(&list, count) : CUDA_ERROR_INVALID_VALUE;
-}
-
-CUresult
-sw_cuGraphNodeGetDependencies(CUgraphNode node, CUgraphNode *deps, size_t *count)
-{
-	return sw_cuGraphNodeGetDependencies_v2(node, deps, NULL, count);
-}
-
-CUresult
-sw_cuGraphNodeGetDependentNodes_v2(CUgraphNode handle, CUgraphNode *nodes, CUgraphEdgeData *data, size_t *count)
-{
-	struct edge_list list = { NULL, nodes, data, nodes ? *count : 0, 0, false };
-
-	pthread_mutex_lock(&sw_graph_lock);
-	struct sw_node *node = sw_node_get(handle);
-	for (struct sw_node *other = node ? node->graph->first : NULL; other; other = other->next)
-		for (uint32_t i = 0; i < other->dep_count; i++)
-			if (other->deps[i].from == node)
-				edge_list_add(&list, &other->deps[i], other);
-	pthread_mutex_unlock(&sw_graph_lock);
-	return node ? edge_list_end(&list, count) : CUDA_ERROR_INVALID_VALUE;
-}
-
-CUresult
-sw_cuGraphNodeGetDependentNodes(CUgraphNode node, CUgraphNode *nodes, size_t *count)
-{
-	return sw_cuGraphNodeGetDependentNodes_v2(node, nodes, NULL, count);
-}
-
-CUresult
-sw_cuGraphAddDependencies_v2(CUgraph handle, const CUgraphNode *from, const CUgraphNode *to, const CUgraphEdgeData *data, size_t count)
-{
-	CUresult result = CUDA_SUCCESS;
-	size_t added = 0;
-
-	if (count && (!from || !to))
-		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&sw_graph_lock);
-	struct sw_graph *graph = sw_graph_get(handle);
-	if (!graph)
-		result = CUDA_ERROR_INVALID_VALUE;
-	for (size_t i = 0; result == CUDA_SUCCESS && i < count; i++) {
-		struct sw_node *a = sw_node_get(from[i]), *b = sw_node_get(to[i]);
-		if (!a || !b || a == b || a->graph != graph || b->graph != graph) {
-			result = CUDA_ERROR_INVALID_VALUE;
-			break;
-		}
-		for (uint32_t e = 0; e < b->dep_count; e++)
-			if (b->deps[e].from == a && (!data || memcmp(&b->deps[e].data, &data[i], sizeof(*data)) == 0))
-				result = CUDA_ERROR_INVALID_VALUE; /* the edge exists */
-		if (result == CUDA_SUCCESS)
-			result = sw_node_add_dep(b, a, data ? &data[i] : NULL);
-		added += result == CUDA_SUCCESS;
-	}
-	if (result == CUDA_SUCCESS && !sw_graph_sort(graph, NULL))
-		result = CUDA_ERROR_INVALID_VALUE;
-	if (result != CUDA_SUCCESS)
-		while (added--)
-			sw_node_get(to[added])->dep_count--; /* each was the last that its node got */
-	pthread_mutex_unlock(&sw_graph_lock);
-	return result;
-}
-
-CUresult
-sw_cuGraphAddDependencies(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t count)
-{
-	return sw_cuGraphAddDependencies_v2(graph, from, to, NULL, count);
-}
-
-CUresult
-sw_cuGraphRemoveDependencies_v2(CUgraph handle, const CUgraphNode *from, const CUgraphNode *to, const CUgraphEdgeData *data, size_t count)
-{
-	CUresult result = CUDA_SUCCESS;
-
-	if (count && (!from || !to))
-		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&sw_graph_lock);
-	struct sw_graph *graph = sw_graph_get(handle);
-	if (!graph)
-		result = CUDA_ERROR_INVALID_VALUE;
-	for (size_t i = 0; result == CUDA_SUCCESS && i < count; i++) {
-		struct sw_node *a = sw_node_get(from[i]), *b = sw_node_get(to[i]);
-		result = CUDA_ERROR_INVALID_VALUE; /* unless the edge is found */
-		for (uint32_t e = 0; a && b && b->graph == graph && e < b->dep_count; e++)
-			if (b->deps[e].from == a && (!data || memcmp(&b->deps[e].data, &data[i], sizeof(*data)) == 0)) {
-				memmove(&b->deps[e], &b->deps[e + 1], (b->dep_count - e - 1) * sizeof(b->deps[e]));
-				b->dep_count--;
-				result = CUDA_SUCCESS;
-				break;
-			}
-	}
-	pthread_mutex_unlock(&sw_graph_lock);
-	return result;
-}
-
-CUresult
-sw_cuGraphRemoveDependencies(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t count)
-{
-	return sw_cuGraphRemoveDependencies_v2(graph, from, to, NULL, count);
-}
-
 /* ---- user objects -------------------------------------------------------------------------------------------------------------- */
 
 CUresult
@@ -1607,57 +1369,6 @@ sw_cuGraphReleaseUserObject(CUgraph hGraph, CUuserObject handle, unsigned count)
 			result = CUDA_SUCCESS;
 			break;
 		}
-	pthread_mutex_unlock(&sw_graph_lock);
-	return result;
-}
-
-/* ---- the drawing ----------------------------------------------------------------------------------------------------------------- */
-
-static void
-print_dot(FILE *file, const struct sw_graph *graph, unsigned flags, int depth)
-{
-	static const char *const names[] = { "KERNEL", "MEMCPY", "MEMSET", "HOST", "CHILD GRAPH", "EMPTY", "EVENT WAIT", "EVENT RECORD",
-		"SEMAPHORE SIGNAL", "SEMAPHORE WAIT", "MEM ALLOC", "MEM FREE", "MEM OP", "CONDITIONAL" };
-
-	fprintf(file, depth ? "subgraph cluster_%u {\n" : "digraph graph_%u {\n", (unsigned)(uintptr_t)graph->handle);
-	for (const struct sw_node *node = graph->first; node; node = node->next) {
-		fprintf(file, "  n%u [shape=box, label=\"%s", (unsigned)(uintptr_t)node->handle, names[node->type]);
-		if (node->type == CU_GRAPH_NODE_TYPE_KERNEL) {
-			const struct sw_kernel *k = &node->kernel.launch;
-			fprintf(file, "\\n%s", k->function->info->name);
-			if (flags & (CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE | CU_GRAPH_DEBUG_DOT_FLAGS_KERNEL_NODE_PARAMS))
-				fprintf(file, "\\ngrid %u,%u,%u block %u,%u,%u shared %u", k->grid[0], k->grid[1], k->grid[2], k->block[0],
-				        k->block[1], k->block[2], k->dynamic_shared);
-		}
-		fprintf(file, "\"];\n");
-		for (uint32_t i = 0; i < node->dep_count; i++)
-			fprintf(file, "  n%u -> n%u;\n", (unsigned)(uintptr_t)node->deps[i].from->handle, (unsigned)(uintptr_t)node->handle);
-		if (node->type == CU_GRAPH_NODE_TYPE_GRAPH)
-			print_dot(file, node->child, flags, depth + 1);
-		if (node->type == CU_GRAPH_NODE_TYPE_CONDITIONAL)
-			for (uint32_t i = 0; i < node->conditional.count; i++)
-				print_dot(file, node->conditional.bodies[i], flags, depth + 1);
-	}
-	fprintf(file, "}\n");
-}
-
-CUresult
-sw_cuGraphDebugDotPrint(CUgraph handle, const char *path, unsigned flags)
-{
-	if (!path)
-		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&sw_graph_lock);
-	struct sw_graph *graph = sw_graph_get(handle);
-	FILE *file = graph ? fopen(path, "we") : NULL;
-	CUresult result = graph ? CUDA_ERROR_OPERATING_SYSTEM : CUDA_ERROR_INVALID_VALUE;
-	if (file) {
-		print_dot(file, graph, flags, 0);
-		bool bad = ferror(file);
-		if (fclose(file) == 0 && !bad)
-			result = CUDA_SUCCESS;
-	}
-	if (graph && result != CUDA_SUCCESS)
-		fw_error("graph", "cannot write %s: %s", path, strerror(errno));
 	pthread_mutex_unlock(&sw_graph_lock);
 	return result;
 }

@@ -2,6 +2,7 @@
  * Device memory calls: allocate, free, ask about; and what a pointer is. Host and managed memory are in host.c and managed.c.
  */
 #include "soft/device/device.h"
+#include "soft/device/graph.h"
 #include "soft/device/ops.h"
 
 enum sw_place
@@ -101,6 +102,8 @@ sw_cuMemFree_v2(CUdeviceptr dptr)
 	if (alloc->ctx && alloc->ctx != ctx)
 		sw_queue_drain(alloc->ctx);
 	sw_output_flush();
+	if (sw_graph_memory_release(dptr))
+		return CUDA_SUCCESS; /* an allocation node's: the graph keeps the address for its next launch */
 	if (alloc->kind == SW_MEM_POOL)
 		return sw_pool_free_now(alloc);
 	sw_alloc_free(alloc);

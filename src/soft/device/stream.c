@@ -5,6 +5,7 @@
  * they wait for it. A per-thread stream is made at a thread's first use of it in a context and ends with the thread.
  */
 #include "soft/device/device.h"
+#include "soft/device/graph.h"
 #include "soft/device/ops.h"
 
 #include <stdlib.h>
@@ -112,6 +113,7 @@ sw_stream_close_context(struct sw_context *ctx)
 	ctx->legacy = NULL;
 	while (ctx->streams) {
 		struct sw_stream *stream = ctx->streams;
+		sw_capture_drop_stream(stream);
 		if ((uintptr_t)stream->handle > 2)
 			fw_handle_end(stream->handle, SW_KIND_STREAM);
 		stream_free(stream);
@@ -202,9 +204,8 @@ is_blocking(const struct sw_stream *stream)
 	return !(stream->flags & CU_STREAM_NON_BLOCKING);
 }
 
-/* What a new item of the stream must wait for. Lock held. */
-static void
-stream_order(struct sw_stream *stream, struct sw_work *work)
+void
+sw_stream_order(struct sw_stream *stream, struct sw_work *work)
 {
 	struct sw_context *ctx = stream->ctx;
 
@@ -251,7 +252,7 @@ submit(struct sw_stream *stream, const struct sw_op *op, struct sw_work **out)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
 	work->stream = stream;
-	stream_order(stream, work);
+	sw_stream_order(stream, work);
 	if (op->kind == SW_OP_WAIT) {
 		sw_work_depend(work, op->event.event->work);
 	} else if (op->kind == SW_OP_RECORD) {
@@ -585,6 +586,9 @@ sw_cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned Flags)
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (Flags & ~(unsigned)CU_EVENT_WAIT_EXTERNAL)
 		return CUDA_ERROR_INVALID_VALUE;
+	CUresult result;
+	if (!(Flags & CU_EVENT_WAIT_EXTERNAL) && sw_capture_wait(stream, event, &result))
+		return result;
 	struct sw_op op = { .kind = SW_OP_WAIT, .event = { event, Flags } };
 	return sw_submit(stream, &op);
 }
