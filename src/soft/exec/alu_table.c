@@ -457,9 +457,41 @@ static const struct alu_op alu_ops[] = {
 	{ "xor", ROWS(rows_xor), NULL },
 };
 
+static bool sx_decode_alu(struct sx_decoder *d, const struct ptx_insn *in);
+
+/* mov.v2 and mov.v4 between vector registers and lists, as GCC writes them: element by element. */
+static bool
+alu_decode_mov_vector(struct sx_decoder *d, const struct ptx_insn *in)
+{
+	const struct ptx_operand *to = &in->operands[0], *from = &in->operands[1];
+	const char *mods[PTX_MAX_MODS];
+	struct ptx_insn one = *in;
+
+	if (in->operand_count != 2 || to->kind != PTX_OP_VECTOR || from->kind != PTX_OP_VECTOR || to->count != from->count)
+		return false;
+	one.mods = mods;
+	one.mod_count = 0;
+	for (unsigned m = 0; m < in->mod_count; m++)
+		if (strcmp(in->mods[m], "v2") != 0 && strcmp(in->mods[m], "v4") != 0)
+			mods[one.mod_count++] = in->mods[m];
+	for (uint32_t n = 0; n < to->count; n++)
+		for (uint32_t k = n + 1; k < to->count; k++)
+			if (from->elems[k].kind == PTX_OP_REG && to->elems[n].kind == PTX_OP_REG && from->elems[k].reg == to->elems[n].reg)
+				return false; /* a later element would read what an earlier one wrote */
+	for (uint32_t n = 0; n < to->count; n++) {
+		struct ptx_operand pair[2] = { to->elems[n], from->elems[n] };
+		one.operands = pair;
+		if (to->elems[n].kind != PTX_OP_SINK && !sx_decode_alu(d, &one))
+			return false;
+	}
+	return true;
+}
+
 static bool
 sx_decode_alu(struct sx_decoder *d, const struct ptx_insn *in)
 {
+	if (strcmp(in->op, "mov") == 0 && (ptx_has(in, "v2") || ptx_has(in, "v4")))
+		return alu_decode_mov_vector(d, in);
 	unsigned low = 0, high = sizeof(alu_ops) / sizeof(alu_ops[0]);
 	struct alu_form form;
 
