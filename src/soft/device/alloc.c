@@ -6,6 +6,7 @@
 #include "soft/device/device.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -86,7 +87,7 @@ segment_free(struct sw_segment *segment)
 }
 
 static struct sw_segment *
-segment_new(uint64_t size, uint64_t align, enum sw_memory_kind kind, bool in_units, bool shared)
+segment_new(uint64_t size, uint64_t align, enum sw_memory_kind kind, bool in_units, bool shared, int file, uint64_t offset)
 {
 	struct sw_segment *segment = table_open() ? calloc(1, sizeof(*segment)) : NULL;
 
@@ -94,15 +95,16 @@ segment_new(uint64_t size, uint64_t align, enum sw_memory_kind kind, bool in_uni
 		return NULL;
 	segment->size = sw_round_up(size, SW_GRANULE);
 	segment->kind = kind;
-	segment->fd = shared ? memory_file(segment->size) : -1;
+	segment->fd = file >= 0 ? fcntl(file, F_DUPFD_CLOEXEC, 0) : shared ? memory_file(segment->size) : -1;
+	segment->fd_offset = offset;
 	segment->units = in_units ? calloc(UNITS, sizeof(*segment->units)) : NULL;
 	segment->free_units = UNITS;
-	if ((in_units && !segment->units) || (shared && segment->fd < 0))
+	if ((in_units && !segment->units) || ((shared || file >= 0) && segment->fd < 0))
 		goto fail;
 	segment->base = sw_range_reserve(segment->size, align, 0);
 	if (!segment->base)
 		goto fail;
-	if (sw_range_map(segment->base, segment->size, segment->fd, 0, SW_ACCESS_READ | SW_ACCESS_WRITE) != 0) {
+	if (sw_range_map(segment->base, segment->size, segment->fd, offset, SW_ACCESS_READ | SW_ACCESS_WRITE) != 0) {
 		sw_range_release(segment->base, segment->size);
 		goto fail;
 	}
@@ -176,7 +178,7 @@ take_small(struct sw_alloc *alloc, uint32_t count, uint64_t align)
 		if (segment)
 			sw_range_access(segment->base, segment->size, SW_ACCESS_READ | SW_ACCESS_WRITE);
 		else
-			segment = segment_new(SW_GRANULE, SW_GRANULE, alloc->kind, true, false);
+			segment = segment_new(SW_GRANULE, SW_GRANULE, alloc->kind, true, false, -1, 0);
 		if (!segment) {
 			if (is_counted(alloc->kind))
 				sw_space_uncharge(SW_GRANULE);
@@ -195,13 +197,13 @@ take_small(struct sw_alloc *alloc, uint32_t count, uint64_t align)
 }
 
 static bool
-take_large(struct sw_alloc *alloc, uint64_t align, bool shared)
+take_large(struct sw_alloc *alloc, uint64_t align, bool shared, int file, uint64_t offset)
 {
 	uint64_t span = sw_round_up(alloc->size, SW_GRANULE);
 
 	if (is_counted(alloc->kind) && !sw_space_charge(span))
 		return false;
-	struct sw_segment *segment = segment_new(span, align, alloc->kind, false, shared);
+	struct sw_segment *segment = segment_new(span, align, alloc->kind, false, shared, file, offset);
 	if (!segment) {
 		if (is_counted(alloc->kind))
 			sw_space_uncharge(span);
@@ -243,9 +245,9 @@ give_back(struct sw_alloc *alloc)
 
 /* ---- allocations ------------------------------------------------------------------------------------------------------- */
 
-CUresult
-sw_alloc_new(struct sw_context *ctx, uint64_t size, uint64_t align, enum sw_memory_kind kind, bool shared,
-             struct sw_alloc **out)
+static CUresult
+alloc_new(struct sw_context *ctx, uint64_t size, uint64_t align, enum sw_memory_kind kind, bool shared, int file, uint64_t offset,
+          struct sw_alloc **out)
 {
 	if (size == 0)
 		return CUDA_ERROR_INVALID_VALUE;
@@ -258,9 +260,9 @@ sw_alloc_new(struct sw_context *ctx, uint64_t size, uint64_t align, enum sw_memo
 	alloc->kind = kind;
 	alloc->ctx = ctx;
 	pthread_mutex_lock(&alloc_lock);
-	bool taken = size <= SMALL && align <= SMALL && !shared
+	bool taken = size <= SMALL && align <= SMALL && !shared && file < 0
 	                     ? take_small(alloc, (uint32_t)(sw_round_up(size, UNIT) / UNIT), align)
-	                     : take_large(alloc, align, shared);
+	                     : take_large(alloc, align, shared, file, offset);
 	if (taken) {
 		alloc->id = ++next_id;
 		if (ctx) {
@@ -278,6 +280,19 @@ sw_alloc_new(struct sw_context *ctx, uint64_t size, uint64_t align, enum sw_memo
 	}
 	*out = alloc;
 	return CUDA_SUCCESS;
+}
+
+CUresult
+sw_alloc_new(struct sw_context *ctx, uint64_t size, uint64_t align, enum sw_memory_kind kind, bool shared,
+             struct sw_alloc **out)
+{
+	return alloc_new(ctx, size, align, kind, shared, -1, 0, out);
+}
+
+CUresult
+sw_alloc_new_file(struct sw_context *ctx, uint64_t size, enum sw_memory_kind kind, int fd, uint64_t offset, struct sw_alloc **out)
+{
+	return alloc_new(ctx, size, SW_GRANULE, kind, false, fd, offset, out);
 }
 
 static void

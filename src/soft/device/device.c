@@ -212,6 +212,7 @@ sw_after_fork(void)
 	sw_stream_forget();
 	sw_context_forget();
 	sw_pool_forget();
+	sw_vmm_forget();
 	sw_registered_forget();
 	sw_alloc_forget();
 	sw_space_forget();

@@ -175,6 +175,9 @@ void sw_space_forget(void);
  */
 CUresult sw_alloc_new(struct sw_context *ctx, uint64_t size, uint64_t align, enum sw_memory_kind kind, bool shared,
                       struct sw_alloc **out);
+/* The same with memory of a file (granules, at an offset of whole granules); the descriptor is duplicated. */
+CUresult sw_alloc_new_file(struct sw_context *ctx, uint64_t size, enum sw_memory_kind kind, int fd, uint64_t offset,
+                           struct sw_alloc **out);
 void sw_alloc_free(struct sw_alloc *alloc); /* no work may use it any more */
 /* The allocation that contains the address, or NULL. What it points to lives until the program frees it. */
 struct sw_alloc *sw_alloc_find(uint64_t address);
@@ -231,6 +234,7 @@ struct sw_mapping {
 };
 bool sw_mapping_find(uint64_t address, struct sw_mapping *out);
 bool sw_mapping_covers(uint64_t address, uint64_t size);
+void sw_vmm_forget(void);
 
 struct sw_array { /* CUarray (array.c); linear in memory: row after row, slice after slice */
 	struct sw_child child;
@@ -301,7 +305,7 @@ struct sw_op {
 		struct { CUstreamCallback fn; void *user; CUstream stream; } callback;
 		struct { struct sw_event *event; uint32_t flags; } event; /* RECORD, WAIT */
 		struct { const CUstreamBatchMemOpParams *ops; uint32_t count; } memop; /* copied by sw_submit */
-		struct { struct sw_alloc *alloc; uint64_t address, size; struct sw_pool *pool; } memory;
+		struct { struct sw_pool *pool; uint64_t address, size, id; } memory; /* id: of the free, pool.c's */
 		struct { void (*run)(void *user); void *user; } call;
 	};
 	bool copy_staged;   /* COPY of one row: the source is read now, into the work item */
@@ -392,6 +396,8 @@ struct sw_event {
 /* The stream that a handle means for this thread: NULL, legacy, per-thread or one's own. CUDA_ERROR_INVALID_HANDLE. */
 CUresult sw_stream_get(struct sw_context *ctx, CUstream handle, struct sw_stream **out);
 struct sw_event *sw_event_get(CUevent handle);
+/* `shared`: of another process, or NULL. */
+CUresult sw_event_new(struct sw_context *ctx, uint32_t flags, struct sw_shared_event *shared, CUevent *out);
 /*
  * Submits an operation to a stream: the one entrance of all work. Order with respect to the legacy stream is kept. While the stream
  * is being captured, the operation goes to sw_capture_op instead and nothing runs.
@@ -421,6 +427,8 @@ void sw_event_complete(struct sw_work *work);
 
 /* Events shared between processes (ipc.c). Opening returns 0 or -1; complete is called with the queue lock held. */
 int sw_shared_event_open(struct sw_event *event);
+uint64_t sw_shared_event_record(struct sw_event *event); /* a new record's number */
+void sw_shared_event_target(const struct sw_event *event, CUstreamBatchMemOpParams *wait); /* what a stream must wait for */
 void sw_shared_event_close(struct sw_event *event);
 void sw_shared_event_complete(struct sw_event *event);
 bool sw_shared_event_ready(struct sw_event *event);

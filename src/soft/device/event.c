@@ -56,6 +56,29 @@ event_destroy(struct sw_child *child)
 }
 
 CUresult
+sw_event_new(struct sw_context *ctx, uint32_t flags, struct sw_shared_event *shared, CUevent *out)
+{
+	struct sw_event *event = calloc(1, sizeof(*event));
+
+	if (!event)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	event->ctx = ctx;
+	event->flags = flags;
+	event->references = 1;
+	event->shared = shared;
+	event->handle = fw_handle_new(SW_KIND_EVENT, event);
+	if (!event->handle || ((flags & CU_EVENT_INTERPROCESS) && !shared && sw_shared_event_open(event) != 0)) {
+		if (event->handle)
+			fw_handle_end(event->handle, SW_KIND_EVENT);
+		free(event);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	sw_context_adopt(ctx, &event->child, event_destroy);
+	*out = event->handle;
+	return CUDA_SUCCESS;
+}
+
+CUresult
 sw_cuEventCreate(CUevent *phEvent, unsigned Flags)
 {
 	SW_CTX(ctx);
@@ -63,22 +86,7 @@ sw_cuEventCreate(CUevent *phEvent, unsigned Flags)
 		return CUDA_ERROR_INVALID_VALUE;
 	if ((Flags & CU_EVENT_INTERPROCESS) && !(Flags & CU_EVENT_DISABLE_TIMING))
 		return CUDA_ERROR_INVALID_VALUE;
-	struct sw_event *event = calloc(1, sizeof(*event));
-	if (!event)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	event->ctx = ctx;
-	event->flags = Flags;
-	event->references = 1;
-	event->handle = fw_handle_new(SW_KIND_EVENT, event);
-	if (!event->handle || ((Flags & CU_EVENT_INTERPROCESS) && sw_shared_event_open(event) != 0)) {
-		if (event->handle)
-			fw_handle_end(event->handle, SW_KIND_EVENT);
-		free(event);
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	}
-	sw_context_adopt(ctx, &event->child, event_destroy);
-	*phEvent = event->handle;
-	return CUDA_SUCCESS;
+	return sw_event_new(ctx, Flags, NULL, phEvent);
 }
 
 CUresult

@@ -93,7 +93,7 @@ sw_cuMemFree_v2(CUdeviceptr dptr)
 	struct sw_alloc *alloc = sw_alloc_find(dptr);
 	if (!alloc || alloc->address != dptr || alloc->hidden)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (alloc->kind != SW_MEM_DEVICE && alloc->kind != SW_MEM_MANAGED && alloc->kind != SW_MEM_POOL)
+	if (alloc->kind != SW_MEM_DEVICE && alloc->kind != SW_MEM_MANAGED && !alloc->pool)
 		return CUDA_ERROR_INVALID_VALUE;
 	CUresult result = may_synchronise(ctx);
 	if (result != CUDA_SUCCESS)
@@ -104,7 +104,7 @@ sw_cuMemFree_v2(CUdeviceptr dptr)
 	sw_output_flush();
 	if (sw_graph_memory_release(dptr))
 		return CUDA_SUCCESS; /* an allocation node's: the graph keeps the address for its next launch */
-	if (alloc->kind == SW_MEM_POOL)
+	if (alloc->pool)
 		return sw_pool_free_now(alloc);
 	sw_alloc_free(alloc);
 	return CUDA_SUCCESS;

@@ -223,7 +223,8 @@ sw_stream_order(struct sw_stream *stream, struct sw_work *work)
 static void
 event_point(struct sw_event *event, struct sw_work *work)
 {
-	work->sequence = ++event->recorded;
+	work->sequence = event->shared ? sw_shared_event_record(event) : event->recorded + 1;
+	event->recorded = work->sequence;
 	if (event->work)
 		sw_work_unref(event->work);
 	event->work = work;
@@ -590,6 +591,11 @@ sw_cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned Flags)
 	if (!(Flags & CU_EVENT_WAIT_EXTERNAL) && sw_capture_wait(stream, event, &result))
 		return result;
 	struct sw_op op = { .kind = SW_OP_WAIT, .event = { event, Flags } };
+	CUstreamBatchMemOpParams shared;
+	if (event->shared && !stream->capture) { /* another process may be the one that records it */
+		sw_shared_event_target(event, &shared);
+		op = (struct sw_op){ .kind = SW_OP_MEMOP, .memop = { &shared, 1 } };
+	}
 	return sw_submit(stream, &op);
 }
 
