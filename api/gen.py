@@ -277,7 +277,7 @@ def emit_ops(calls):
     return '\n'.join(out) + '\n'
 
 
-KINDS = {'int': 'I32', 'unsigned': 'U32', 'size_t': 'U64', 'CUdevice': 'I32', 'unsigned long long': 'U64',
+KINDS = {'int': 'I32', 'CUresult': 'I32', 'unsigned': 'U32', 'size_t': 'U64', 'CUdevice': 'I32', 'unsigned long long': 'U64',
          'uint64_t': 'U64', 'uint32_t': 'U32', 'unsigned char': 'U8', 'unsigned short': 'U16', 'float': 'F32',
          'CUdeviceptr': 'PTR64', 'CUdeviceptr_v1': 'U32', 'const char*': 'STR', 'CUtexObject': 'U64',
          'CUsurfObject': 'U64', 'CUmemGenericAllocationHandle': 'PTR64', 'CUgraphConditionalHandle': 'U64'}
@@ -446,6 +446,9 @@ def emit_coverage(calls):
 
 
 def write(path, text):
+    """Leaves a file alone that is already so, so that nothing is compiled again without need."""
+    if os.path.exists(path) and open(path, encoding='utf-8').read() == text:
+        return
     os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
     with open(path, 'w', encoding='utf-8') as stream:
         stream.write(text)

@@ -289,6 +289,20 @@ cl_cuCtxGetId(CUcontext ctx, unsigned long long *id)
 	return CUDA_SUCCESS;
 }
 
+/* No stream belongs to a green context, because none can be created. cuBLAS asks for each of its streams. */
+CUresult
+cl_cuStreamGetGreenCtx(CUstream stream, CUgreenCtx *green)
+{
+	unsigned flags;
+
+	if (!cl_ops->cuStreamGetFlags)
+		return cl_unserved(CALL_cuStreamGetGreenCtx);
+	CUresult result = cl_ops->cuStreamGetFlags(stream, &flags);
+	if (result == CUDA_SUCCESS)
+		*green = NULL;
+	return result;
+}
+
 /* ---- creation and end -------------------------------------------------------------------------------------------------- */
 
 /* A context that the device made becomes known and current. */
