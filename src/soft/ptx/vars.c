@@ -195,30 +195,38 @@ half_bits(double value, int exponent_bits)
 	return (uint16_t)(sign | (((uint64_t)(exponent + bias - 1) << fraction_bits) + kept));
 }
 
+/* The pattern that a value has in an element of the variable's type. */
+static uint64_t
+element_bits(struct ptx_parser *p, const struct ptx_var *var, struct ptx_value v)
+{
+	enum ptx_type type = var->type;
+	bool is_float = type == PTX_f16 || type == PTX_bf16 || type == PTX_f32 || type == PTX_f64;
+	double number = v.is_unsigned ? (double)(uint64_t)v.bits : (double)v.bits;
+
+	if (!is_float && !v.is_float)
+		return (uint64_t)v.bits;
+	if (!is_float && type != PTX_b32 && type != PTX_b64)
+		ptx_fail(p, "a floating-point value for '%s' of type .%s", var->name, ptx_type_names[type]);
+	if (v.is_float)
+		memcpy(&number, &v.bits, sizeof(number));
+	else
+		memcpy(&v.bits, &number, sizeof(number));
+	if (type == PTX_f16 || type == PTX_bf16)
+		return half_bits(number, type == PTX_f16 ? 5 : 8);
+	/* 0f in a variable of 8 bytes is its 32 bits, as the toolkit's assembler has it */
+	if (ptx_type_bits[type] == 32 || v.is_f32)
+		return ptx_f32_bits(&(struct ptx_operand){ .imm = v.bits });
+	return (uint64_t)v.bits;
+}
+
 static void
 init_number(struct ptx_parser *p, struct init *init, uint64_t at, struct ptx_value v)
 {
-	enum ptx_type type = init->var->type;
 	uint8_t *place = init_place(p, init, at);
-	bool is_float = type == PTX_f16 || type == PTX_bf16 || type == PTX_f32 || type == PTX_f64;
-	uint64_t bits = (uint64_t)v.bits;
+	uint64_t bits = element_bits(p, init->var, v);
 
-	if (is_float && !v.is_float) {
-		double d = v.is_unsigned ? (double)bits : (double)v.bits;
-		memcpy(&bits, &d, sizeof(bits));
-	}
-	if (v.is_float && !is_float && !(v.is_f32 && init->item == 4) && !(type == PTX_b64 || type == PTX_b32))
-		ptx_fail(p, "a floating-point value for '%s' of type .%s", init->var->name, ptx_type_names[type]);
-	double d;
-	memcpy(&d, &bits, sizeof(d));
-	if (type == PTX_f16 || type == PTX_bf16) {
-		bits = half_bits(d, type == PTX_f16 ? 5 : 8);
-	} else if ((is_float || v.is_float) && init->item == 4) {
-		bits = ptx_f32_bits(&(struct ptx_operand){ .imm = (int64_t)bits });
-	}
-	memset(place, 0, init->item);
-	if (init->item == 16 && !v.is_unsigned && v.bits < 0)
-		memset(place, 0xff, init->item);
+	if (init->item > 8)
+		memset(place, !v.is_unsigned && v.bits < 0 ? 0xff : 0, init->item);
 	memcpy(place, &bits, init->item < 8 ? init->item : 8);
 }
 
