@@ -209,9 +209,42 @@ sx_atom_operand(const struct sx_warp *w, uint32_t operand, unsigned log, uint64_
 	}
 }
 
-/* i: a address, b and c operands, d destination. Inlined into each handler with its operation. */
+/*
+ * Host addresses as sx_at() gives them, found and checked for all lanes at once where they are plainly allowed. Lanes outside exec are
+ * undefined.
+ */
+static inline bool
+sx_atom_places(struct sx_warp *w, const struct sx_insn *i, unsigned bytes, uint64_t at[SX_LANES])
+{
+	const struct sx_block_view *view = sx_view(w);
+	const uint8_t access = SW_ACCESS_READ | SW_ACCESS_WRITE;
+	enum sx_at_kind kind = SX_MEM_KIND(i->aux);
+	uint32_t low = w->exec & 0xffff, high = w->exec >> 16;
+
+	if (kind == SX_AT_SHARED) {
+		const uint32_t *a = SX_S32(w, i->a);
+		uint32_t offset = (uint32_t)i->imm;
+		if ((!low || sx_each_ok_shared(a, low, offset, bytes, view->shared_bytes)) &&
+		    (!high || sx_each_ok_shared(a + 16, high, offset, bytes, view->shared_bytes))) {
+			for (int l = 0; l < SX_LANES; l++)
+				at[l] = view->shared_base + (uint32_t)(a[l] + offset);
+			return true;
+		}
+	} else if (kind == SX_AT_GLOBAL) {
+		const uint64_t *a = SX_S64(w, i->a);
+		uint64_t offset = (uint64_t)i->imm;
+		if ((!low || sx_each_ok(a, low, offset, bytes, access)) && (!high || sx_each_ok(a + 16, high, offset, bytes, access))) {
+			for (int l = 0; l < SX_LANES; l++)
+				at[l] = a[l] + offset;
+			return true;
+		}
+	}
+	return sx_at(w, i, kind, bytes, bytes, access, at);
+}
+
+/* i: a address, b and c operands, d destination. Inlined where `rmw` is known. */
 static inline __attribute__((always_inline)) const struct sx_insn *
-sx_atom(struct sx_warp *w, const struct sx_insn *i, unsigned log, bool two, sx_rmw rmw)
+sx_atom(struct sx_warp *w, const struct sx_insn *i, unsigned log, sx_rmw rmw)
 {
 	enum sx_at_kind kind = SX_MEM_KIND(i->aux);
 	bool plain = kind == SX_AT_SHARED || kind == SX_AT_SHARED_FIXED;
@@ -219,21 +252,13 @@ sx_atom(struct sx_warp *w, const struct sx_insn *i, unsigned log, bool two, sx_r
 	uint32_t narrow[SX_LANES];
 
 	w->spinning = true;
-	if (!sx_at(w, i, kind, 1u << log, 1u << log, SW_ACCESS_READ | SW_ACCESS_WRITE, at))
+	if (!w->exec)
+		return i + 1;
+	if (!sx_atom_places(w, i, 1u << log, at))
 		return NULL;
 	sx_atom_operand(w, i->b, log, x);
-	if (two)
-		sx_atom_operand(w, i->c, log, y);
-	else
-		memset(y, 0, sizeof y);
-	memset(old, 0, sizeof old);
-	if (plain) {
-		for (uint32_t lanes = w->exec; lanes;) {
-			unsigned l = sx_next_lane(&lanes);
-			old[l] = sx_peek(at[l], log);
-			sx_poke(at[l], log, rmw(old[l], x[l], y[l]));
-		}
-	} else if (w->exec && sx_same_place(at, w->exec)) {
+	sx_atom_operand(w, i->c, log, y);
+	if (sx_same_place(at, w->exec)) {
 		uint64_t place = at[__builtin_ctz(w->exec)], seen = sx_peek(place, log), value;
 		do {
 			value = seen;
@@ -242,7 +267,15 @@ sx_atom(struct sx_warp *w, const struct sx_insn *i, unsigned log, bool two, sx_r
 				old[l] = value;
 				value = rmw(value, x[l], y[l]);
 			}
-		} while (!sx_swap(place, log, &seen, value));
+			if (plain)
+				sx_poke(place, log, value);
+		} while (!plain && !sx_swap(place, log, &seen, value));
+	} else if (plain) {
+		for (uint32_t lanes = w->exec; lanes;) {
+			unsigned l = sx_next_lane(&lanes);
+			old[l] = sx_peek(at[l], log);
+			sx_poke(at[l], log, rmw(old[l], x[l], y[l]));
+		}
 	} else {
 		for (uint32_t lanes = w->exec; lanes;) {
 			unsigned l = sx_next_lane(&lanes);
@@ -263,39 +296,46 @@ sx_atom(struct sx_warp *w, const struct sx_insn *i, unsigned log, bool two, sx_r
 	return i + 1;
 }
 
-#define SX_ATOM(name, log, two, rmw) \
+/* operation, type, log2 of bytes, operands, how */
+#define SX_HOT_ATOMS(X) \
+	X(exch, b32, 2, 1, exch) X(cas, b32, 2, 2, cas) X(add, u32, 2, 1, add32) X(add, u64, 3, 1, add64) X(add, f32, 2, 1, addf32)
+#define SX_COOL_ATOMS(X) \
+	X(exch, b64, 3, 1, exch) X(cas, b16, 1, 2, cas) X(cas, b64, 3, 2, cas) \
+	X(and, b32, 2, 1, and) X(and, b64, 3, 1, and) X(or, b32, 2, 1, or) X(or, b64, 3, 1, or) \
+	X(xor, b32, 2, 1, xor) X(xor, b64, 3, 1, xor) X(add, f64, 3, 1, addf64) \
+	X(inc, u32, 2, 1, inc) X(dec, u32, 2, 1, dec) \
+	X(min, u32, 2, 1, minu) X(max, u32, 2, 1, maxu) X(min, s32, 2, 1, mins32) X(max, s32, 2, 1, maxs32) \
+	X(min, u64, 3, 1, minu) X(max, u64, 3, 1, maxu) X(min, s64, 3, 1, mins64) X(max, s64, 3, 1, maxs64) \
+	X(add, f16, 1, 1, addf16) X(add, f16x2, 2, 1, addf16x2) X(add, bf16, 1, 1, addbf16) X(add, bf16x2, 2, 1, addbf16x2) \
+	X(min, f16, 1, 1, minf16) X(min, f16x2, 2, 1, minf16x2) X(min, bf16, 1, 1, minbf16) X(min, bf16x2, 2, 1, minbf16x2) \
+	X(max, f16, 1, 1, maxf16) X(max, f16x2, 2, 1, maxf16x2) X(max, bf16, 1, 1, maxbf16) X(max, bf16x2, 2, 1, maxbf16x2)
+
+/* The rarer ones share a body for each width and find their operation by i->e. */
+static const sx_rmw sx_cool_rmws[] = {
+#define X(op, type, log, operands, rmw) sx_rmw_##rmw,
+	SX_COOL_ATOMS(X)
+#undef X
+	sx_rmw_addf32flush,
+};
+enum sx_cool_atom {
+#define X(op, type, log, operands, rmw) SX_COOL_##op##_##type,
+	SX_COOL_ATOMS(X)
+#undef X
+	SX_COOL_ADD_F32_FLUSH,
+};
+
+#define SX_ATOM(name, log, rmw) \
 	static const struct sx_insn * \
 	sx_atom_##name(struct sx_warp *w, const struct sx_insn *i) \
 	{ \
-		return sx_atom(w, i, log, two, sx_rmw_##rmw); \
+		return sx_atom(w, i, log, rmw); \
 	}
-
-/* operation, type, log2 of bytes, second operand?, how; ADDF32 is chosen by space */
-#define SX_ATOMS(X) \
-	X(exch, b32, 2, false, exch) X(exch, b64, 3, false, exch) \
-	X(cas, b16, 1, true, cas) X(cas, b32, 2, true, cas) X(cas, b64, 3, true, cas) \
-	X(and, b32, 2, false, and) X(and, b64, 3, false, and) \
-	X(or, b32, 2, false, or) X(or, b64, 3, false, or) \
-	X(xor, b32, 2, false, xor) X(xor, b64, 3, false, xor) \
-	X(add, u32, 2, false, add32) X(add, u64, 3, false, add64) \
-	X(add, f64, 3, false, addf64) \
-	X(inc, u32, 2, false, inc) X(dec, u32, 2, false, dec) \
-	X(min, u32, 2, false, minu) X(max, u32, 2, false, maxu) \
-	X(min, s32, 2, false, mins32) X(max, s32, 2, false, maxs32) \
-	X(min, u64, 3, false, minu) X(max, u64, 3, false, maxu) \
-	X(min, s64, 3, false, mins64) X(max, s64, 3, false, maxs64) \
-	X(add, f32, 2, false, addf32) \
-	X(add, f16, 1, false, addf16) X(add, f16x2, 2, false, addf16x2) \
-	X(add, bf16, 1, false, addbf16) X(add, bf16x2, 2, false, addbf16x2) \
-	X(min, f16, 1, false, minf16) X(min, f16x2, 2, false, minf16x2) \
-	X(min, bf16, 1, false, minbf16) X(min, bf16x2, 2, false, minbf16x2) \
-	X(max, f16, 1, false, maxf16) X(max, f16x2, 2, false, maxf16x2) \
-	X(max, bf16, 1, false, maxbf16) X(max, bf16x2, 2, false, maxbf16x2)
-
-#define X(op, type, log, two, rmw) SX_ATOM(op##_##type, log, two, rmw)
-SX_ATOMS(X)
+#define X(op, type, log, operands, rmw) SX_ATOM(op##_##type, log, sx_rmw_##rmw)
+SX_HOT_ATOMS(X)
 #undef X
-SX_ATOM(add_f32_flush, 2, false, addf32flush)
+SX_ATOM(cool16, 1, sx_cool_rmws[i->e])
+SX_ATOM(cool32, 2, sx_cool_rmws[i->e])
+SX_ATOM(cool64, 3, sx_cool_rmws[i->e])
 
 /* exch and cas of 128 bits. aux as usual; b: value (exch) or what is compared, c: the new value. */
 static inline void
@@ -363,17 +403,22 @@ sx_atom_cas_b128(struct sx_warp *w, const struct sx_insn *i)
 struct sx_atom_row {
 	const char *op;
 	uint8_t type, operands;
+	uint8_t cool; /* index for i->e */
 	sx_fn fn;
 };
 
+#define SX_COOL_BODY(log) ((log) == 1 ? sx_atom_cool16 : (log) == 2 ? sx_atom_cool32 : sx_atom_cool64)
 static const struct sx_atom_row sx_atom_rows[] = {
-#define X(op, type, log, two, rmw) { #op, PTX_##type, two ? 2 : 1, sx_atom_##op##_##type },
-	SX_ATOMS(X)
+#define X(op, type, log, operands, rmw) { #op, PTX_##type, operands, 0, sx_atom_##op##_##type },
+	SX_HOT_ATOMS(X)
 #undef X
-	{ "exch", PTX_b128, 1, sx_atom_exch_b128 },
-	{ "cas", PTX_b128, 2, sx_atom_cas_b128 },
-	{ "add", PTX_s32, 1, sx_atom_add_u32 },
-	{ "add", PTX_s64, 1, sx_atom_add_u64 },
+#define X(op, type, log, operands, rmw) { #op, PTX_##type, operands, SX_COOL_##op##_##type, SX_COOL_BODY(log) },
+	SX_COOL_ATOMS(X)
+#undef X
+	{ "exch", PTX_b128, 1, 0, sx_atom_exch_b128 },
+	{ "cas", PTX_b128, 2, 0, sx_atom_cas_b128 },
+	{ "add", PTX_s32, 1, 0, sx_atom_add_u32 },
+	{ "add", PTX_s64, 1, 0, sx_atom_add_u64 },
 };
 
 static const struct sx_atom_row *
@@ -443,8 +488,11 @@ sx_decode_atom(struct sx_decoder *d, const struct ptx_insn *in)
 	if (at.kind != SX_AT_GLOBAL && at.kind != SX_AT_FIXED && at.kind != SX_AT_SHARED && at.kind != SX_AT_SHARED_FIXED)
 		return false;
 	sx_fn fn = row->fn;
-	if (fn == sx_atom_add_f32 && form.space == PTX_SPACE_GLOBAL)
-		fn = sx_atom_add_f32_flush;
+	uint32_t cool = row->cool;
+	if (fn == sx_atom_add_f32 && form.space == PTX_SPACE_GLOBAL) { /* PTX ISA, atom: global memory flushes subnormals */
+		fn = sx_atom_cool32;
+		cool = SX_COOL_ADD_F32_FLUSH;
+	}
 	unsigned bytes = ptx_type_bits[form.type] / 8;
 	uint32_t results[8], sources[8], second = 0;
 	for (unsigned n = 0; n < count; n++) {
@@ -467,7 +515,8 @@ sx_decode_atom(struct sx_decoder *d, const struct ptx_insn *in)
 		i->a = at.reg;
 		i->imm = at.imm + n * bytes;
 		i->b = sources[n];
-		i->c = second;
+		i->c = row->operands == 2 ? second : sources[n];
+		i->e = cool;
 		i->aux = sx_mem_aux(&form, at.kind, bytes, 1, bytes);
 		if (count > 1)
 			targets[n] = NULL;

@@ -26,7 +26,6 @@ enum sx_at_kind {
 	SX_AT_LOCAL,     /* 32-bit register: offset into the lane's stack */
 	SX_AT_LOCAL_VAR, /* imm, relative to the frame's variables */
 	SX_AT_PARAM,     /* imm: offset into the kernel's parameters */
-	SX_AT_PARAM_REG, /* 32-bit register + imm: the same */
 };
 
 /* Fields of sx_insn.aux for memory instructions. */
@@ -43,7 +42,7 @@ enum sx_at_kind {
 #define SX_CLUSTER_SHIFT 24
 #define SX_CLUSTER_OFFSET ((1u << SX_CLUSTER_SHIFT) - 1)
 
-static const char *const sx_space_words[] = { "global", "global", "shared", "shared", "local", "local", "parameter", "parameter" };
+static const char *const sx_space_words[] = { "global", "global", "shared", "shared", "local", "local", "parameter" };
 
 static inline unsigned
 sx_next_lane(uint32_t *lanes)
@@ -141,8 +140,6 @@ sx_at(struct sx_warp *w, const struct sx_insn *i, enum sx_at_kind kind, uint32_t
 			host = sx_local_host(w, l, (uint32_t)address, bytes);
 			break;
 		default:
-			if (kind == SX_AT_PARAM_REG)
-				address = (uint32_t)(address + SX_S32(w, i->a)[l]);
 			host = address + bytes <= view->launch->param_bytes && address + bytes >= address
 				? (uint64_t)(uintptr_t)view->params + address : 0;
 			if (access & SW_ACCESS_WRITE)
@@ -684,8 +681,7 @@ sx_operand_at(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_
 	case PTX_SPACE_LOCAL:
 		reg_kind = SX_AT_LOCAL;
 		break;
-	case PTX_SPACE_PARAM:
-		reg_kind = SX_AT_PARAM_REG;
+	case PTX_SPACE_PARAM: /* never in a register: the decoder makes those generic */
 		fixed_kind = SX_AT_PARAM;
 		break;
 	default:

@@ -128,16 +128,29 @@ sx_slots(const struct sx_warp *w, const struct sx_insn *i, unsigned log, unsigne
 	return s;
 }
 
+/* Sign extension of what is loaded. */
+#define SX_SIGN_NONE 0u
+#define SX_SIGN_32 1u /* to 32 bits */
+#define SX_SIGN_16 2u /* bytes to 16 bits */
+
+SX_INLINE uint32_t
+sx_extend(uint8_t byte, unsigned sign)
+{
+	uint32_t wide = (uint32_t)(int8_t)byte;
+
+	return sign == SX_SIGN_NONE ? byte : sign == SX_SIGN_16 ? wide & 0xffff : wide;
+}
+
 /* One lane's elements from memory into registers, and back. */
 SX_INLINE void
-sx_lane_load(struct sx_slots s, unsigned lane, const uint8_t *at, unsigned log, unsigned count, bool is_signed)
+sx_lane_load(struct sx_slots s, unsigned lane, const uint8_t *at, unsigned log, unsigned count, unsigned sign)
 {
 	for (unsigned n = 0; n < count; n++) {
 		const uint8_t *p = at + (n << log);
 		if (log == 0)
-			((uint32_t *)s.p[n])[lane] = is_signed ? (uint32_t)(int8_t)*p : *p;
+			((uint32_t *)s.p[n])[lane] = sx_extend(*p, sign);
 		else if (log == 1)
-			((uint32_t *)s.p[n])[lane] = is_signed ? (uint32_t)*(const int16_t *)p : *(const uint16_t *)p;
+			((uint32_t *)s.p[n])[lane] = sign ? (uint32_t)*(const int16_t *)p : *(const uint16_t *)p;
 		else if (log == 2)
 			((uint32_t *)s.p[n])[lane] = *(const uint32_t *)p;
 		else
@@ -163,7 +176,7 @@ sx_lane_store(struct sx_slots s, unsigned lane, uint8_t *at, unsigned log, unsig
 
 /* Consecutive elements; p is where lane 0 of the half would be. */
 SX_INLINE void
-sx_row_load(struct sx_slots s, uint32_t m, const uint8_t *p, unsigned log, unsigned count, bool is_signed)
+sx_row_load(struct sx_slots s, uint32_t m, const uint8_t *p, unsigned log, unsigned count, unsigned sign)
 {
 #ifdef __AVX512F__
 	if (count == 1) {
@@ -183,10 +196,12 @@ sx_row_load(struct sx_slots s, uint32_t m, const uint8_t *p, unsigned log, unsig
 			v = _mm512_maskz_loadu_epi32((__mmask16)m, p);
 		} else if (log == 1) {
 			__m256i half = _mm256_maskz_loadu_epi16((__mmask16)m, p);
-			v = is_signed ? _mm512_cvtepi16_epi32(half) : _mm512_cvtepu16_epi32(half);
+			v = sign ? _mm512_cvtepi16_epi32(half) : _mm512_cvtepu16_epi32(half);
 		} else {
 			__m128i quarter = _mm_maskz_loadu_epi8((__mmask16)m, p);
-			v = is_signed ? _mm512_cvtepi8_epi32(quarter) : _mm512_cvtepu8_epi32(quarter);
+			v = sign ? _mm512_cvtepi8_epi32(quarter) : _mm512_cvtepu8_epi32(quarter);
+			if (sign == SX_SIGN_16)
+				v = _mm512_and_si512(v, _mm512_set1_epi32(0xffff));
 		}
 		if (m == 0xffff)
 			_mm512_store_si512(s.p[0], v);
@@ -197,11 +212,11 @@ sx_row_load(struct sx_slots s, uint32_t m, const uint8_t *p, unsigned log, unsig
 #endif
 	if (m == 0xffff) {
 		for (unsigned l = 0; l < SX_HALF_LANES; l++)
-			sx_lane_load(s, l, p + ((size_t)l * count << log), log, count, is_signed);
+			sx_lane_load(s, l, p + ((size_t)l * count << log), log, count, sign);
 	} else {
 		for (unsigned l = 0; l < SX_HALF_LANES; l++)
 			if (m >> l & 1)
-				sx_lane_load(s, l, p + ((size_t)l * count << log), log, count, is_signed);
+				sx_lane_load(s, l, p + ((size_t)l * count << log), log, count, sign);
 	}
 }
 
@@ -239,7 +254,7 @@ sx_row_store(struct sx_slots s, uint32_t m, uint8_t *p, unsigned log, unsigned c
 
 /* All lanes of the half load the same place. */
 SX_INLINE void
-sx_one_load(struct sx_slots s, uint32_t m, const uint8_t *p, unsigned log, unsigned count, bool is_signed)
+sx_one_load(struct sx_slots s, uint32_t m, const uint8_t *p, unsigned log, unsigned count, unsigned sign)
 {
 	for (unsigned n = 0; n < count; n++) {
 		if (log == 3) {
@@ -250,9 +265,9 @@ sx_one_load(struct sx_slots s, uint32_t m, const uint8_t *p, unsigned log, unsig
 		}
 		uint32_t value, *d = s.p[n];
 		if (log == 0)
-			value = is_signed ? (uint32_t)(int8_t)p[n] : p[n];
+			value = sx_extend(p[n], sign);
 		else if (log == 1)
-			value = is_signed ? (uint32_t)((const int16_t *)p)[n] : ((const uint16_t *)p)[n];
+			value = sign ? (uint32_t)((const int16_t *)p)[n] : ((const uint16_t *)p)[n];
 		else
 			value = ((const uint32_t *)p)[n];
 #ifdef __AVX512F__
@@ -316,7 +331,7 @@ sx_each_ok_shared(const uint32_t *a, uint32_t m, uint32_t offset, unsigned bytes
 }
 
 SX_INLINE void
-sx_each_load(struct sx_slots s, uint32_t m, const uint64_t *a, uint64_t offset, unsigned log, unsigned count, bool is_signed)
+sx_each_load(struct sx_slots s, uint32_t m, const uint64_t *a, uint64_t offset, unsigned log, unsigned count, unsigned sign)
 {
 #ifdef __AVX512F__
 	if (count == 1 && log >= 2) {
@@ -338,13 +353,13 @@ sx_each_load(struct sx_slots s, uint32_t m, const uint64_t *a, uint64_t offset, 
 #endif
 	for (; m; m &= m - 1) {
 		unsigned l = (unsigned)__builtin_ctz(m);
-		sx_lane_load(s, l, (const uint8_t *)(uintptr_t)(a[l] + offset), log, count, is_signed);
+		sx_lane_load(s, l, (const uint8_t *)(uintptr_t)(a[l] + offset), log, count, sign);
 	}
 }
 
 SX_INLINE void
 sx_each_load_shared(struct sx_slots s, uint32_t m, const uint32_t *a, uint32_t offset, const uint8_t *window, unsigned log,
-                    unsigned count, bool is_signed)
+                    unsigned count, unsigned sign)
 {
 #ifdef __AVX512F__
 	if (count == 1 && log == 2) {
@@ -356,7 +371,7 @@ sx_each_load_shared(struct sx_slots s, uint32_t m, const uint32_t *a, uint32_t o
 #endif
 	for (; m; m &= m - 1) {
 		unsigned l = (unsigned)__builtin_ctz(m);
-		sx_lane_load(s, l, window + (uint32_t)(a[l] + offset), log, count, is_signed);
+		sx_lane_load(s, l, window + (uint32_t)(a[l] + offset), log, count, sign);
 	}
 }
 
@@ -379,7 +394,7 @@ sx_slow_lanes(struct sx_warp *w, const struct sx_insn *i, sx_fn fn, uint32_t m)
 
 /* The lanes m of the half that begins at `from`. False: not plainly allowed, nothing done. */
 SX_INLINE bool
-sx_global_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed, unsigned from,
+sx_global_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, unsigned sign, unsigned from,
                uint32_t m)
 {
 	const unsigned bytes = count << log;
@@ -395,7 +410,7 @@ sx_global_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned 
 		if (!sx_each_ok(a, m, offset, bytes, access))
 			return false;
 		if (!store)
-			sx_each_load(s, m, a, offset, log, count, is_signed);
+			sx_each_load(s, m, a, offset, log, count, sign);
 		for (; store && m; m &= m - 1) {
 			unsigned l = (unsigned)__builtin_ctz(m);
 			sx_lane_store(s, l, (uint8_t *)(uintptr_t)(a[l] + offset), log, count);
@@ -408,16 +423,16 @@ sx_global_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned 
 	if (pattern == SX_ROW && store)
 		sx_row_store(s, m, p - lane * bytes, log, count);
 	else if (pattern == SX_ROW)
-		sx_row_load(s, m, p - lane * bytes, log, count, is_signed);
+		sx_row_load(s, m, p - lane * bytes, log, count, sign);
 	else if (store)
 		sx_lane_store(s, last, p, log, count);
 	else
-		sx_one_load(s, m, p, log, count, is_signed);
+		sx_one_load(s, m, p, log, count, sign);
 	return true;
 }
 
 SX_INLINE bool
-sx_shared_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed, unsigned from,
+sx_shared_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, unsigned sign, unsigned from,
                uint32_t m)
 {
 	const unsigned bytes = count << log;
@@ -434,7 +449,7 @@ sx_shared_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned 
 		if (!sx_each_ok_shared(a, m, offset, bytes, view->shared_bytes))
 			return false;
 		if (!store)
-			sx_each_load_shared(s, m, a, offset, window, log, count, is_signed);
+			sx_each_load_shared(s, m, a, offset, window, log, count, sign);
 		for (; store && m; m &= m - 1) {
 			unsigned l = (unsigned)__builtin_ctz(m);
 			sx_lane_store(s, l, window + (uint32_t)(a[l] + offset), log, count);
@@ -447,24 +462,24 @@ sx_shared_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned 
 	if (pattern == SX_ROW && store)
 		sx_row_store(s, m, p - lane * bytes, log, count);
 	else if (pattern == SX_ROW)
-		sx_row_load(s, m, p - lane * bytes, log, count, is_signed);
+		sx_row_load(s, m, p - lane * bytes, log, count, sign);
 	else if (store)
 		sx_lane_store(s, last, p, log, count);
 	else
-		sx_one_load(s, m, p, log, count, is_signed);
+		sx_one_load(s, m, p, log, count, sign);
 	return true;
 }
 
 /* Both halves with whatever lanes they have. */
 #define SX_HALVES(space) \
 	SX_INLINE const struct sx_insn * \
-	sx_##space(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed) \
+	sx_##space(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, unsigned sign) \
 	{ \
 		if (store) \
 			sx_mem_order(i->aux, w); \
 		for (unsigned from = 0; from < SX_LANES; from += SX_HALF_LANES) { \
 			uint32_t m = w->exec >> from & 0xffff; \
-			if (m && !sx_##space##_half(w, i, store, log, count, is_signed, from, m) && \
+			if (m && !sx_##space##_half(w, i, store, log, count, sign, from, m) && \
 			    !sx_slow_lanes(w, i, store ? sx_st_any : sx_ld_any, m << from)) \
 				return NULL; \
 		} \
@@ -475,174 +490,218 @@ sx_shared_half(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned 
 SX_HALVES(global)
 SX_HALVES(shared)
 
-/* A place that is the same for all lanes because the instruction names it. */
-SX_INLINE const struct sx_insn *
-sx_fixed(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed)
+/* How a load into registers of at most 32 bits extends. */
+static inline unsigned
+sx_load_sign(uint32_t aux)
 {
-	const unsigned bytes = count << log;
-	const struct sx_block_view *view = sx_view(w);
-	uint64_t at = (uint64_t)i->imm;
-	bool good = w->exec != 0;
+	unsigned log = SX_MEM_LOG(aux), bits = SX_MEM_BITS(aux);
 
-	if (store)
-		sx_mem_order(i->aux, w);
-	switch (SX_MEM_KIND(i->aux)) {
-	case SX_AT_FIXED:
-		good = good && sx_range_ok(at, bytes, store ? SW_ACCESS_WRITE : SW_ACCESS_READ);
-		break;
-	case SX_AT_SHARED_FIXED:
-		good = good && at <= view->shared_bytes && bytes <= view->shared_bytes - at;
-		at += view->shared_base;
-		break;
-	default:
-		good = good && !store && at <= view->launch->param_bytes && bytes <= view->launch->param_bytes - at;
-		at += (uint64_t)(uintptr_t)view->params;
-		break;
+	if (!(aux & SX_MEM_SIGNED) || bits <= 8u << log || log > 1)
+		return SX_SIGN_NONE;
+	return bits == 16 ? SX_SIGN_16 : SX_SIGN_32;
+}
+
+/* Is the place that the instruction names, the same for all lanes, plainly allowed? Its host address then. */
+static inline bool
+sx_fixed_place(const struct sx_warp *w, const struct sx_insn *i, unsigned bytes, uint8_t access, uint64_t *at)
+{
+	const struct sx_block_view *view = sx_view(w);
+	uint64_t offset = (uint64_t)i->imm, limit = view->shared_bytes;
+
+	if (!w->exec || (offset & (bytes - 1)))
+		return false;
+	if (SX_MEM_KIND(i->aux) == SX_AT_FIXED) {
+		*at = offset;
+		return sx_range_ok(offset, bytes, access);
 	}
-	if (!good || ((uint64_t)i->imm & (bytes - 1)))
-		return store ? sx_st_any(w, i) : sx_ld_any(w, i);
-	if (store) {
-		sx_lane_store(sx_slots(w, i, log, count, 0), 31 - (unsigned)__builtin_clz(w->exec), (uint8_t *)(uintptr_t)at, log, count);
-		return i + 1;
+	*at = view->shared_base + offset;
+	if (SX_MEM_KIND(i->aux) == SX_AT_PARAM) {
+		if (access != SW_ACCESS_READ)
+			return false;
+		*at = (uint64_t)(uintptr_t)view->params + offset;
+		limit = view->launch->param_bytes;
 	}
-	for (unsigned from = 0; from < SX_LANES; from += SX_HALF_LANES)
-		sx_one_load(sx_slots(w, i, log, count, from), w->all ? 0xffff : w->exec >> from & 0xffff, (const uint8_t *)(uintptr_t)at, log,
-		            count, is_signed);
+	return offset <= limit && bytes <= limit - offset;
+}
+
+/* Loads of parameters, constants and variables by name: one value an element. */
+static const struct sx_insn *
+sx_ld_fixed(struct sx_warp *w, const struct sx_insn *i)
+{
+	unsigned log = SX_MEM_LOG(i->aux), count = SX_MEM_COUNT(i->aux), sign = sx_load_sign(i->aux);
+	uint32_t m = w->all ? ~0u : w->exec;
+	uint64_t at;
+
+	if (!sx_fixed_place(w, i, count << log, SW_ACCESS_READ, &at))
+		return sx_ld_any(w, i);
+	for (unsigned n = 0; n < count; n++) {
+		uint64_t value = sx_peek(at + (n << log), log);
+		uint32_t *d32 = SX_D32(w, sx_element(i, n));
+		uint64_t *d64 = SX_D64(w, sx_element(i, n));
+		if (sign && log < 2)
+			value = log ? (uint64_t)(int16_t)value : sx_extend((uint8_t)value, sign);
+		if (log == 3) {
+			for (int l = 0; l < SX_LANES; l++)
+				d64[l] = m >> l & 1 ? value : d64[l];
+		} else {
+			for (int l = 0; l < SX_LANES; l++)
+				d32[l] = m >> l & 1 ? (uint32_t)value : d32[l];
+		}
+	}
 	sx_mem_order(i->aux, w);
 	return i + 1;
 }
 
-/* The same offset in each lane's stack. */
-SX_INLINE const struct sx_insn *
-sx_local(struct sx_warp *w, const struct sx_insn *i, bool store, unsigned log, unsigned count, bool is_signed)
+/* All lanes store to one place: the last one's value stays. */
+static const struct sx_insn *
+sx_st_fixed(struct sx_warp *w, const struct sx_insn *i)
 {
-	const unsigned bytes = count << log;
-	bool reg = SX_MEM_KIND(i->aux) == SX_AT_LOCAL;
-	uint32_t base = reg ? 0 : w->frame->local_offset, stride = w->local_stride, wrong = stride < bytes;
-	const uint32_t *a = reg ? SX_S32(w, i->a) : NULL;
-	struct sx_slots s = sx_slots(w, i, log, count, 0);
+	unsigned log = SX_MEM_LOG(i->aux), count = SX_MEM_COUNT(i->aux);
+	uint64_t at;
 
-	if (store)
-		sx_mem_order(i->aux, w);
-	base += (uint32_t)i->imm;
-	for (uint32_t m = w->exec; m; m &= m - 1) {
-		uint32_t at = base + (reg ? a[__builtin_ctz(m)] : 0);
-		wrong |= (at & (bytes - 1)) | (at > stride - bytes);
-		if (!reg)
-			break;
-	}
-	if (wrong)
-		return store ? sx_st_any(w, i) : sx_ld_any(w, i);
-	for (uint32_t m = w->exec; m; m &= m - 1) {
-		unsigned l = (unsigned)__builtin_ctz(m);
-		uint8_t *p = (uint8_t *)(uintptr_t)(w->local_base + (uint64_t)l * stride + base + (reg ? a[l] : 0));
-		if (store)
-			sx_lane_store(s, l, p, log, count);
-		else
-			sx_lane_load(s, l, p, log, count, is_signed);
-	}
-	if (!store)
-		sx_mem_order(i->aux, w);
+	if (!sx_fixed_place(w, i, count << log, SW_ACCESS_WRITE, &at))
+		return sx_st_any(w, i);
+	sx_mem_order(i->aux, w);
+	for (unsigned n = 0; n < count; n++)
+		sx_poke(at + (n << log), log, sx_source_lane(w, sx_element(i, n), log == 3, 31 - (unsigned)__builtin_clz(w->exec)));
 	return i + 1;
 }
 
-/* name, log2 of the element's bytes, elements, signed */
-#define SX_FAST_LOADS(X) \
-	X(u8, 0, 1, false) X(s8, 0, 1, true) X(u16, 1, 1, false) X(s16, 1, 1, true) X(b32, 2, 1, false) X(b64, 3, 1, false) \
-	X(v2b32, 2, 2, false) X(v4b32, 2, 4, false) X(v2b64, 3, 2, false)
-#define SX_FAST_STORES(X) \
-	X(b8, 0, 1, false) X(b16, 1, 1, false) X(b32, 2, 1, false) X(b64, 3, 1, false) X(v2b32, 2, 2, false) X(v4b32, 2, 4, false) \
-	X(v2b64, 3, 2, false)
-/* Short vectors: global memory only. */
-#define SX_FAST_SHORT(X) X(v2b8, 0, 2, false) X(v4b8, 0, 4, false) X(v2b16, 1, 2, false) X(v4b16, 1, 4, false)
+/* Offsets into the lanes' stacks: where lane 0's would be if all had this lane's. False: not plainly allowed. */
+static inline bool
+sx_local_places(const struct sx_warp *w, const struct sx_insn *i, unsigned bytes, uint64_t at[SX_LANES])
+{
+	bool reg = SX_MEM_KIND(i->aux) == SX_AT_LOCAL;
+	uint32_t base = (uint32_t)i->imm + (reg ? 0 : w->frame->local_offset), stride = w->local_stride, wrong = 0;
 
-#define SX_FAST_ONE(prefix, body, store, name, log, count, is_signed) \
-	static const struct sx_insn * \
-	prefix##_##body##_##name(struct sx_warp *w, const struct sx_insn *i) \
-	{ \
-		return sx_##body(w, i, store, log, count, is_signed); \
+	if (stride < bytes)
+		return false;
+	for (uint32_t l = 0; l < SX_LANES; l++) {
+		uint32_t offset = base + (reg ? SX_S32(w, i->a)[l] : 0);
+		wrong |= ((offset & (bytes - 1)) | (offset > stride - bytes)) & (0 - (w->exec >> l & 1));
+		at[l] = w->local_base + (uint64_t)l * stride + offset;
 	}
-/* For spaces that are accessed by halves: a version of its own for whole warps, which needs no masks, in front. */
-#define SX_FAST_HALVES(prefix, body, store, name, log, count, is_signed) \
+	return !wrong;
+}
+
+static const struct sx_insn *
+sx_ld_local(struct sx_warp *w, const struct sx_insn *i)
+{
+	unsigned log = SX_MEM_LOG(i->aux), count = SX_MEM_COUNT(i->aux), sign = sx_load_sign(i->aux);
+	uint64_t at[SX_LANES];
+
+	if (!sx_local_places(w, i, count << log, at))
+		return sx_ld_any(w, i);
+	struct sx_slots s = sx_slots(w, i, log, count, 0);
+	for (unsigned n = 0; n < count; n++) {
+		struct sx_slots one = { { s.p[n] } };
+		for (uint32_t m = w->exec; m;) {
+			unsigned l = sx_next_lane(&m);
+			sx_lane_load(one, l, (const uint8_t *)(uintptr_t)at[l] + (n << log), log, 1, sign);
+		}
+	}
+	sx_mem_order(i->aux, w);
+	return i + 1;
+}
+
+static const struct sx_insn *
+sx_st_local(struct sx_warp *w, const struct sx_insn *i)
+{
+	unsigned log = SX_MEM_LOG(i->aux), count = SX_MEM_COUNT(i->aux);
+	uint64_t at[SX_LANES];
+
+	if (!sx_local_places(w, i, count << log, at))
+		return sx_st_any(w, i);
+	sx_mem_order(i->aux, w);
+	struct sx_slots s = sx_slots(w, i, log, count, 0);
+	for (unsigned n = 0; n < count; n++) {
+		struct sx_slots one = { { s.p[n] } };
+		for (uint32_t m = w->exec; m;) {
+			unsigned l = sx_next_lane(&m);
+			sx_lane_store(one, l, (uint8_t *)(uintptr_t)at[l] + (n << log), log, 1);
+		}
+	}
+	return i + 1;
+}
+
+/* The forms by halves. name, log2 of the element's bytes, elements, signed. HOT ones have a version for whole warps in front. */
+#define SX_HOT_FORMS(X) X(b32, 2, 1, SX_SIGN_NONE) X(b64, 3, 1, SX_SIGN_NONE) X(v4b32, 2, 4, SX_SIGN_NONE)
+#define SX_COOL_FORMS(X) \
+	X(b8, 0, 1, SX_SIGN_NONE) X(b16, 1, 1, SX_SIGN_NONE) X(v2b32, 2, 2, SX_SIGN_NONE) X(v2b64, 3, 2, SX_SIGN_NONE) X(v2b8, 0, 2, SX_SIGN_NONE) X(v4b8, 0, 4, SX_SIGN_NONE) \
+	X(v2b16, 1, 2, SX_SIGN_NONE) X(v4b16, 1, 4, SX_SIGN_NONE)
+#define SX_SIGNED_FORMS(X) X(s8, 0, 1, SX_SIGN_32) X(s8h, 0, 1, SX_SIGN_16) X(s16, 1, 1, SX_SIGN_32)
+
+#define SX_FAST_ONE(verb, space, store, name, log, count, sign) \
 	static __attribute__((noinline)) const struct sx_insn * \
-	prefix##_##body##_part_##name(struct sx_warp *w, const struct sx_insn *i) \
+	sx_##verb##_##space##_##name(struct sx_warp *w, const struct sx_insn *i) \
 	{ \
-		return sx_##body(w, i, store, log, count, is_signed); \
-	} \
+		return sx_##space(w, i, store, log, count, sign); \
+	}
+#define SX_FAST_WHOLE(verb, space, store, name, log, count, sign) \
+	SX_FAST_ONE(verb, space, store, part_##name, log, count, sign) \
 	static const struct sx_insn * \
-	prefix##_##body##_##name(struct sx_warp *w, const struct sx_insn *i) \
+	sx_##verb##_##space##_##name(struct sx_warp *w, const struct sx_insn *i) \
 	{ \
 		if (__builtin_expect(w->exec != ~0u || (i->aux & (SX_MEM_SPIN | SX_MEM_ORDERED)), 0)) \
-			return prefix##_##body##_part_##name(w, i); \
-		if (__builtin_expect(!sx_##body##_half(w, i, store, log, count, is_signed, 0, 0xffff), 0)) \
-			return prefix##_##body##_part_##name(w, i); \
-		if (__builtin_expect(!sx_##body##_half(w, i, store, log, count, is_signed, SX_HALF_LANES, 0xffff), 0)) \
+			return sx_##verb##_##space##_part_##name(w, i); \
+		if (__builtin_expect(!sx_##space##_half(w, i, store, log, count, sign, 0, 0xffff), 0)) \
+			return sx_##verb##_##space##_part_##name(w, i); \
+		if (__builtin_expect(!sx_##space##_half(w, i, store, log, count, sign, SX_HALF_LANES, 0xffff), 0)) \
 			return sx_slow_lanes(w, i, store ? sx_st_any : sx_ld_any, 0xffff0000) ? i + 1 : NULL; \
 		return i + 1; \
 	}
-#define X(name, log, count, is_signed) \
-	SX_FAST_HALVES(sx_ld, global, false, name, log, count, is_signed) SX_FAST_HALVES(sx_ld, shared, false, name, log, count, is_signed) \
-	SX_FAST_ONE(sx_ld, fixed, false, name, log, count, is_signed) SX_FAST_ONE(sx_ld, local, false, name, log, count, is_signed)
-SX_FAST_LOADS(X)
+#define X(name, log, count, sign) \
+	SX_FAST_WHOLE(ld, global, false, name, log, count, sign) SX_FAST_WHOLE(ld, shared, false, name, log, count, sign) \
+	SX_FAST_WHOLE(st, global, true, name, log, count, sign) SX_FAST_WHOLE(st, shared, true, name, log, count, sign)
+SX_HOT_FORMS(X)
 #undef X
-#define X(name, log, count, is_signed) \
-	SX_FAST_HALVES(sx_st, global, true, name, log, count, is_signed) SX_FAST_HALVES(sx_st, shared, true, name, log, count, is_signed) \
-	SX_FAST_ONE(sx_st, fixed, true, name, log, count, is_signed) SX_FAST_ONE(sx_st, local, true, name, log, count, is_signed)
-SX_FAST_STORES(X)
+#define X(name, log, count, sign) \
+	SX_FAST_ONE(ld, global, false, name, log, count, sign) SX_FAST_ONE(ld, shared, false, name, log, count, sign) \
+	SX_FAST_ONE(st, global, true, name, log, count, sign) SX_FAST_ONE(st, shared, true, name, log, count, sign)
+SX_COOL_FORMS(X)
 #undef X
-
-#define X(name, log, count, is_signed) \
-	SX_FAST_ONE(sx_ld, global, false, name, log, count, is_signed) SX_FAST_ONE(sx_st, global, true, name, log, count, is_signed)
-SX_FAST_SHORT(X)
+#define X(name, log, count, sign) \
+	SX_FAST_ONE(ld, global, false, name, log, count, sign) SX_FAST_ONE(ld, shared, false, name, log, count, sign)
+SX_SIGNED_FORMS(X)
 #undef X
 
 struct sx_fast_row {
 	uint8_t log, count;
-	bool is_signed;
-	sx_fn global, shared, fixed, local;
+	uint8_t sign;
+	sx_fn load_global, load_shared, store_global, store_shared;
 };
 
-static const struct sx_fast_row sx_fast_loads[] = {
-#define X(name, log, count, is_signed) \
-	{ log, count, is_signed, sx_ld_global_##name, sx_ld_shared_##name, sx_ld_fixed_##name, sx_ld_local_##name },
-	SX_FAST_LOADS(X)
+static const struct sx_fast_row sx_fast_rows[] = {
+#define X(name, log, count, sign) \
+	{ log, count, sign, sx_ld_global_##name, sx_ld_shared_##name, sx_st_global_##name, sx_st_shared_##name },
+	SX_HOT_FORMS(X) SX_COOL_FORMS(X)
 #undef X
-#define X(name, log, count, is_signed) { log, count, is_signed, sx_ld_global_##name, NULL, NULL, NULL },
-	SX_FAST_SHORT(X)
-#undef X
-};
-static const struct sx_fast_row sx_fast_stores[] = {
-#define X(name, log, count, is_signed) \
-	{ log, count, is_signed, sx_st_global_##name, sx_st_shared_##name, sx_st_fixed_##name, sx_st_local_##name },
-	SX_FAST_STORES(X)
-#undef X
-#define X(name, log, count, is_signed) { log, count, is_signed, sx_st_global_##name, NULL, NULL, NULL },
-	SX_FAST_SHORT(X)
+#define X(name, log, count, sign) { log, count, sign, sx_ld_global_##name, sx_ld_shared_##name, NULL, NULL },
+	SX_SIGNED_FORMS(X)
 #undef X
 };
 
 static sx_fn
-sx_pick_fast(const struct sx_fast_row *rows, size_t row_count, uint32_t aux, bool is_signed)
+sx_pick_fast(uint32_t aux, bool store, unsigned sign)
 {
-	for (size_t n = 0; n < row_count; n++) {
-		const struct sx_fast_row *row = &rows[n];
-		if (row->log != SX_MEM_LOG(aux) || row->count != SX_MEM_COUNT(aux) || row->is_signed != is_signed)
+	switch (SX_MEM_KIND(aux)) {
+	case SX_AT_FIXED:
+	case SX_AT_SHARED_FIXED:
+	case SX_AT_PARAM:
+		return store ? sx_st_fixed : sx_ld_fixed;
+	case SX_AT_LOCAL:
+	case SX_AT_LOCAL_VAR:
+		return store ? sx_st_local : sx_ld_local;
+	default:
+		break;
+	}
+	for (size_t n = 0; n < sizeof sx_fast_rows / sizeof *sx_fast_rows; n++) {
+		const struct sx_fast_row *row = &sx_fast_rows[n];
+		if (row->log != SX_MEM_LOG(aux) || row->count != SX_MEM_COUNT(aux) || row->sign != sign)
 			continue;
-		switch (SX_MEM_KIND(aux)) {
-		case SX_AT_GLOBAL:
-			return row->global;
-		case SX_AT_SHARED:
-			return row->shared;
-		case SX_AT_FIXED:
-		case SX_AT_SHARED_FIXED:
-		case SX_AT_PARAM:
-			return row->fixed;
-		case SX_AT_LOCAL:
-		case SX_AT_LOCAL_VAR:
-			return row->local;
-		default:
-			return NULL;
-		}
+		if (SX_MEM_KIND(aux) == SX_AT_GLOBAL)
+			return store ? row->store_global : row->load_global;
+		return store ? row->store_shared : row->load_shared;
 	}
 	return NULL;
 }
@@ -652,12 +711,12 @@ static sx_fn
 sx_pick_ld(uint32_t aux)
 {
 	unsigned log = SX_MEM_LOG(aux), bits = SX_MEM_BITS(aux);
-	bool is_signed = (aux & SX_MEM_SIGNED) && log < 2;
-	bool fits = log == 3 ? bits == 64 : is_signed ? bits == 32 : bits <= 32;
+	unsigned sign = (aux & SX_MEM_SIGNED) && log < 2;
+	bool fits = log == 3 ? bits == 64 : sign ? bits == 32 : log < 3 && bits <= 32;
 	sx_fn fn = NULL;
 
 	if (fits && SX_MEM_ALIGN(aux) == SX_MEM_COUNT(aux) << log)
-		fn = sx_pick_fast(sx_fast_loads, sizeof sx_fast_loads / sizeof *sx_fast_loads, aux, is_signed);
+		fn = sx_pick_fast(aux, false, sx_load_sign(aux));
 	return fn ? fn : sx_ld_any;
 }
 
@@ -665,12 +724,12 @@ static sx_fn
 sx_pick_st(uint32_t aux)
 {
 	unsigned log = SX_MEM_LOG(aux);
-	bool fits = SX_MEM_ALIGN(aux) == SX_MEM_COUNT(aux) << log;
+	bool fits = log <= 3 && SX_MEM_ALIGN(aux) == SX_MEM_COUNT(aux) << log;
 	sx_fn fn = NULL;
 
 	for (unsigned n = 0; n < SX_MEM_COUNT(aux); n++)
 		fits &= SX_MEM_WIDE(aux, n) == (log == 3);
 	if (fits)
-		fn = sx_pick_fast(sx_fast_stores, sizeof sx_fast_stores / sizeof *sx_fast_stores, aux, false);
+		fn = sx_pick_fast(aux, true, SX_SIGN_NONE);
 	return fn ? fn : sx_st_any;
 }
