@@ -11,6 +11,8 @@
 #include <stdarg.h>
 #include <time.h>
 
+static void flow_spread(struct sx_warp *w, uint32_t slot, uint64_t value, bool wide);
+
 #define FLOW_TOP ((const struct sx_insn *)UINTPTR_MAX)
 #define FLOW_BUDGET 4096         /* back edges between two looks around */
 #define FLOW_SPIN_COST 256       /* of one in a loop that synchronises */
@@ -465,7 +467,7 @@ flow_enter(struct sx_warp *w, const struct sx_insn *i, struct sx_func *func, uin
 		                  func->error.text)
 		       : sx_raise(w, i, CUDA_ERROR_ILLEGAL_INSTRUCTION, first, 0, "call of %s, which nothing defines", func->info.name);
 	struct sx_frame *frame = flow_frame_new(w, code);
-	uint32_t local = w->frame->local_offset + w->frame->code->local_bytes;
+	uint32_t local = w->frame->local_offset + w->frame->code->local_bytes + w->frame->stack_bytes;
 	if (!frame || w->frame->depth > FLOW_DEPTH_MAX || local + code->local_bytes > w->local_stride) {
 		if (frame)
 			flow_frame_free(w, frame);
@@ -616,6 +618,46 @@ flow_nanosleep(struct sx_warp *w, const struct sx_insn *i)
 {
 	w->spinning = true;
 	w->budget -= FLOW_BUDGET / 4;
+	return i + 1;
+}
+
+/* alloca: d result of e bits, a sizes, aux alignment. Lanes that run together get the same place, so the largest size counts. */
+static const struct sx_insn *
+flow_alloca(struct sx_warp *w, const struct sx_insn *i)
+{
+	struct sx_frame *frame = w->frame;
+	uint64_t at = frame->local_offset + (uint64_t)frame->code->local_bytes + frame->stack_bytes, most = 0;
+
+	for (uint32_t l = 0; l < SX_LANES; l++) {
+		uint64_t size = i->e == 64 ? SX_S64(w, i->a)[l] : SX_S32(w, i->a)[l];
+		if ((w->exec >> l & 1) && size > most)
+			most = size;
+	}
+	at = (at + i->aux - 1) / i->aux * i->aux;
+	if (most > w->local_stride || at + most > w->local_stride)
+		return sx_raise(w, i, CUDA_ERROR_HARDWARE_STACK_ERROR, (unsigned)__builtin_ctz(w->exec), 0, "stack overflow");
+	frame->stack_bytes = (uint32_t)(at + ((most + 7) & ~(uint64_t)7) - frame->local_offset - frame->code->local_bytes);
+	flow_spread(w, i->d, at, i->e == 64);
+	return i + 1;
+}
+
+/* stacksave: d of e bits. */
+static const struct sx_insn *
+flow_stacksave(struct sx_warp *w, const struct sx_insn *i)
+{
+	flow_spread(w, i->d, w->frame->stack_bytes, i->e == 64);
+	return i + 1;
+}
+
+/* stackrestore: a of e bits. While other lanes may still use what lies above, nothing is given back. */
+static const struct sx_insn *
+flow_stackrestore(struct sx_warp *w, const struct sx_insn *i)
+{
+	unsigned first = (unsigned)__builtin_ctz(w->exec);
+	uint64_t saved = i->e == 64 ? SX_S64(w, i->a)[first] : SX_S32(w, i->a)[first];
+
+	if (w->all && saved < w->frame->stack_bytes)
+		w->frame->stack_bytes = (uint32_t)saved;
 	return i + 1;
 }
 
@@ -1065,7 +1107,7 @@ flow_decode_bra(struct sx_decoder *d, const struct ptx_insn *in)
 	}
 	if (sxd_reg_bits(d, in->guard) != 1)
 		sxd_fail(d, "the guard is no predicate");
-	uint32_t slot = sxd_reg(d, in->guard);
+	uint32_t slot = sxd_reg(d, in->guard, false);
 	struct sx_insn *insn = sxd_emit(d, sxd_backward(d, block) ? flow_branch_back : flow_branch);
 	insn->a = slot;
 	insn->aux = in->guard_negated ? UINT32_MAX : 0;
@@ -1094,6 +1136,7 @@ flow_decode_brx(struct sx_decoder *d, const struct ptx_insn *in)
 		blocks[n] = sxd_label_block(d, targets->labels[n]);
 	*table = (struct sxd_table){ .next = d->tables, .count = targets->count, .blocks = blocks, .targets = places };
 	d->tables = table;
+	d->flow = true; /* a guard becomes a branch around it */
 	uint32_t index = sxd_src(d, &in->operands[0], PTX_u32);
 	struct sx_insn *insn = sxd_emit(d, flow_brx);
 	insn->a = index;
@@ -1323,6 +1366,14 @@ flow_decode_barrier(struct sx_decoder *d, const struct ptx_insn *in)
 	return true;
 }
 
+/* mov.pred from %is_explicit_cluster: the launch or the kernel (aux) names a cluster. */
+static const struct sx_insn *
+flow_explicit_cluster(struct sx_warp *w, const struct sx_insn *i)
+{
+	sx_put_pred(w, i->d, i->aux || sx_view(w)->cluster_size > 1 ? UINT32_MAX : 0);
+	return i + 1;
+}
+
 /* mov from a special register goes straight into the destination; also the vector form. */
 static bool
 flow_decode_mov(struct sx_decoder *d, const struct ptx_insn *in)
@@ -1332,7 +1383,16 @@ flow_decode_mov(struct sx_decoder *d, const struct ptx_insn *in)
 	const struct ptx_operand *to = &in->operands[0], *from = &in->operands[1];
 	uint32_t lanes[SX_LANES], count = to->kind == PTX_OP_VECTOR ? to->count : 1;
 
-	if (from->special == PTX_SR_is_explicit_cluster || (count == 1 && sxd_special_lanes(from->special, lanes)) || count > 4)
+	if (from->special == PTX_SR_is_explicit_cluster) {
+		if (sxd_bits(d, to) != 1)
+			return false;
+		uint32_t slot = sxd_dst(d, to);
+		struct sx_insn *insn = sxd_emit(d, flow_explicit_cluster);
+		insn->d = slot;
+		insn->aux = sxd_func(d)->explicitcluster || sxd_func(d)->reqnctapercluster[0] > 0;
+		return true;
+	}
+	if ((count == 1 && sxd_special_lanes(from->special, lanes)) || count > 4)
 		return false;
 	for (uint32_t n = 0; n < count; n++) {
 		const struct ptx_operand *element = to->kind == PTX_OP_VECTOR ? &to->elems[n] : to;
@@ -1378,6 +1438,38 @@ flow_decode_nanosleep(struct sx_decoder *d, const struct ptx_insn *in)
 	return true;
 }
 
+/* alloca, stacksave, stackrestore: .u32 or .u64. */
+static bool
+flow_decode_stack(struct sx_decoder *d, const struct ptx_insn *in)
+{
+	unsigned bits = in->type_count == 1 ? ptx_type_bits[in->types[0]] : 0;
+	bool reserve = sxd_is(in, "alloca"), restore = sxd_is(in, "stackrestore");
+	uint32_t slot = 0, size = 0;
+
+	if ((bits != 32 && bits != 64) || in->operand_count < (reserve ? 2 : 1) || in->operand_count > (reserve ? 3 : 1) ||
+	    sxd_bits(d, &in->operands[0]) != bits || (reserve && in->operands[1].kind == PTX_OP_REG &&
+	    sxd_bits(d, &in->operands[1]) != bits))
+		return false;
+	int64_t align = reserve && in->operand_count == 3 ? in->operands[2].imm : 8;
+	if (align <= 0 || align > 256 || (align & (align - 1)) || (reserve && in->operand_count == 3 && in->operands[2].kind != PTX_OP_IMM)) {
+		sxd_fail(d, "wrong alignment");
+		return true;
+	}
+	if (restore || reserve)
+		size = sxd_src(d, &in->operands[reserve], in->types[0]);
+	if (!restore)
+		slot = sxd_dst(d, &in->operands[0]);
+	if (slot == SX_NO_REG)
+		return true;
+	d->stack = true;
+	struct sx_insn *insn = sxd_emit(d, reserve ? flow_alloca : restore ? flow_stackrestore : flow_stacksave);
+	insn->d = slot;
+	insn->a = size;
+	insn->e = bits;
+	insn->aux = (uint32_t)align;
+	return true;
+}
+
 /* Hints to hardware: there is nothing to do. Grids of a stream run one after the other, so griddepcontrol never waits. */
 static bool
 flow_decode_nothing(struct sx_decoder *d, const struct ptx_insn *in)
@@ -1390,6 +1482,7 @@ static bool
 sx_decode_flow(struct sx_decoder *d, const struct ptx_insn *in)
 {
 	static const struct { const char *op; bool (*decode)(struct sx_decoder *, const struct ptx_insn *); } table[] = {
+		{ "alloca", flow_decode_stack },
 		{ "bar", flow_decode_bar },
 		{ "barrier", flow_decode_barrier },
 		{ "bra", flow_decode_bra },
@@ -1403,6 +1496,8 @@ sx_decode_flow(struct sx_decoder *d, const struct ptx_insn *in)
 		{ "pmevent", flow_decode_nothing },
 		{ "ret", flow_decode_return },
 		{ "setmaxnreg", flow_decode_nothing },
+		{ "stackrestore", flow_decode_stack },
+		{ "stacksave", flow_decode_stack },
 		{ "trap", flow_decode_trap },
 	};
 	for (size_t n = 0; n < sizeof(table) / sizeof(table[0]); n++)
