@@ -5,7 +5,7 @@
  *	// sm 90                             it needs that capability
  *	// buffer NAME TYPE COUNT = EXPR     memory, filled; its address is the next kernel parameter
  *	// value TYPE EXPR                   the next kernel parameter
- *	// launch KERNEL grid X,Y,Z block X,Y,Z [shared N] [cluster N] [cooperative]
+ *	// launch KERNEL grid X,Y,Z block X,Y,Z [shared N] [optin] [cluster N] [cooperative]
  *	// expect NAME[FROM..TO] = EXPR      what the buffer holds; without a range all of it
  *	// expect NAME[FROM..TO] in EXPR, EXPR   each element lies between the two
  *	// error NAME ...                    launch or synchronisation ends with it, or one of them (the last line of a test)
@@ -258,7 +258,7 @@ static void
 do_launch(struct state *s)
 {
 	unsigned grid[3] = { 1, 1, 1 }, block[3] = { 1, 1, 1 }, shared = 0, cluster = 0;
-	bool cooperative = false;
+	bool cooperative = false, optin = false;
 	char kernel[128];
 	void *function;
 
@@ -274,6 +274,8 @@ do_launch(struct state *s)
 			shared = (unsigned)primary();
 		} else if (take("cluster")) {
 			cluster = (unsigned)primary();
+		} else if (take("optin")) { /* the kernel may have more than the default 48 KiB */
+			optin = true;
 		} else if (take("cooperative")) {
 			cooperative = true;
 		} else {
@@ -281,7 +283,7 @@ do_launch(struct state *s)
 		}
 	}
 	check(cu.ModuleGetFunction(&function, s->module, kernel), "cuModuleGetFunction");
-	if (shared > 48 * 1024)
+	if (optin)
 		check(cu.FuncSetAttribute(function, 8, (int)shared), "cuFuncSetAttribute");
 	if (cluster && cu.LaunchKernelEx) {
 		/* CUlaunchConfig with one CUlaunchAttribute: id 4 is the cluster dimension */
