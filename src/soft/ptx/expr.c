@@ -268,7 +268,7 @@ binary(struct ptx_parser *p, unsigned level)
 {
 	struct ptx_value left = unary(p);
 
-	for (;;) {
+	while (ptx_is(*p->at, PTX_C_OPERATOR)) {
 		size_t i = 0, count = sizeof(operators) / sizeof(operators[0]);
 		while (i < count && strncmp(p->at, operators[i].text, strlen(operators[i].text)) != 0)
 			i++;
@@ -280,6 +280,7 @@ binary(struct ptx_parser *p, unsigned level)
 		left = apply(p, operators[i].op, left, binary(p, operators[i].level + 1u));
 		p->depth--;
 	}
+	return left;
 }
 
 static struct ptx_value
@@ -301,16 +302,6 @@ ternary(struct ptx_parser *p)
 struct ptx_value
 ptx_expr(struct ptx_parser *p)
 {
-	/* Nearly all are a literal alone. */
-	if (ptx_is(*p->at, PTX_C_DIGIT)) {
-		const char *start = p->at;
-		uint32_t line = p->line;
-		struct ptx_value v = ptx_number(p);
-		if (*p->at == ',' || *p->at == ';' || *p->at == '}' || *p->at == ']' || *p->at == ')')
-			return v;
-		p->at = start;
-		p->line = line;
-	}
 	return ternary(p);
 }
 

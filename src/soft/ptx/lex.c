@@ -12,7 +12,10 @@ const uint8_t ptx_chars[256] = {
 	['0' ... '9'] = PTX_C_IDENT | PTX_C_DIGIT | PTX_C_HEX,
 	['a' ... 'f'] = LOWER | PTX_C_HEX, ['g' ... 'z'] = LOWER,
 	['A' ... 'F'] = LOWER | PTX_C_HEX, ['G' ... 'Z'] = LOWER,
-	['_'] = LOWER, ['$'] = LOWER, ['%'] = PTX_C_START,
+	['_'] = LOWER, ['$'] = LOWER, ['%'] = PTX_C_START | PTX_C_OPERATOR,
+	['|'] = PTX_C_OPERATOR, ['&'] = PTX_C_OPERATOR, ['^'] = PTX_C_OPERATOR, ['='] = PTX_C_OPERATOR,
+	['!'] = PTX_C_OPERATOR, ['<'] = PTX_C_OPERATOR, ['>'] = PTX_C_OPERATOR, ['+'] = PTX_C_OPERATOR,
+	['-'] = PTX_C_OPERATOR, ['*'] = PTX_C_OPERATOR, ['/'] = PTX_C_OPERATOR,
 };
 
 void

@@ -127,7 +127,7 @@ struct ptx_parser {
 
 /* ---- lex.c ------------------------------------------------------------------------------------------------------ */
 
-enum { PTX_C_IDENT = 1, PTX_C_START = 2, PTX_C_DIGIT = 4, PTX_C_HEX = 8 };
+enum { PTX_C_IDENT = 1, PTX_C_START = 2, PTX_C_DIGIT = 4, PTX_C_HEX = 8, PTX_C_OPERATOR = 16 };
 extern const uint8_t ptx_chars[256];
 
 static inline bool
