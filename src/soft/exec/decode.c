@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "soft/exec/order.h"
 #include "soft/exec/run.h"
 
 #define SXD_WORD (8u * SX_LANES) /* bytes of one parameter word of all lanes */
@@ -60,9 +61,16 @@ struct sx_decoder {
 	struct sxd_block *blocks;
 	uint32_t block_count;
 	uint32_t *order;             /* layout position to block */
+	uint32_t *edge_first, *edges; /* the graph of blocks */
+	uint32_t *block_first, *block_last; /* places of their instructions in the layout */
 	uint32_t *block_of;          /* instruction to block; [insn_count] is the end block */
 
-	uint32_t *slot;              /* register to frame offset, SXD_NONE: none yet */
+	bool recording;              /* first pass: the code is thrown away, what it reads and writes is kept */
+	struct sx_ref *refs;
+	uint32_t ref_count, ref_capacity, ref_start; /* start: of the present instruction's */
+	uint32_t place, place_block;
+
+	uint32_t *slot;              /* register to frame offset, SXD_NONE: never mentioned */
 	uint32_t frame_used, temp_base, temp_used, temp_max;
 	uint32_t cc;                 /* the condition code register */
 	uint32_t param_base, return_base;
@@ -71,7 +79,7 @@ struct sx_decoder {
 
 	struct sx_func **callees;
 	uint32_t callee_count, callee_capacity;
-	bool indirect, param_address;
+	bool indirect, param_address, stack;
 };
 
 /* flow.c */
@@ -279,15 +287,36 @@ sxd_take(uint32_t *used, uint32_t size)
 	return offset;
 }
 
-/* The frame offset of a register. */
+/* The frame offset of a register that the present instruction reads or writes. */
 static uint32_t
-sxd_reg(struct sx_decoder *d, uint32_t reg)
+sxd_reg(struct sx_decoder *d, uint32_t reg, bool writes)
 {
 	if (reg >= d->ast->reg_count) {
 		sxd_fail(d, "unknown register");
 		return 0;
 	}
+	if (d->recording && sxd_grow(d, &d->refs, &d->ref_capacity, d->ref_count, sizeof(*d->refs)))
+		d->refs[d->ref_count++] = (struct sx_ref){ .reg = reg, .place = d->place, .block = d->place_block, .writes = writes,
+			.kills = writes && !(d->in && d->in->guarded) };
 	return d->slot[reg];
+}
+
+/* An instruction is complete: puts what it reads before what it writes. */
+static void
+sxd_sort_refs(struct sx_decoder *d)
+{
+	struct sx_ref *refs = d->refs;
+	uint32_t reads = d->ref_start;
+
+	for (uint32_t n = d->ref_start; n < d->ref_count; n++) {
+		if (refs[n].writes)
+			continue;
+		struct sx_ref read = refs[n];
+		refs[n] = refs[reads];
+		refs[reads++] = read;
+	}
+	d->ref_start = d->ref_count;
+	d->place++;
 }
 
 static unsigned
@@ -536,14 +565,14 @@ sxd_address(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_sp
 		if (bits != 32 && bits != 64)
 			return sxd_bad_address(d, "address register is neither 32 nor 64 bits wide");
 		/* The parameter space of a kernel is generic memory. */
-		return (struct sxd_address){ .kind = bits == 64 ? SXD_REG64 : SXD_REG32, .reg = sxd_reg(d, operand->reg),
+		return (struct sxd_address){ .kind = bits == 64 ? SXD_REG64 : SXD_REG32, .reg = sxd_reg(d, operand->reg, false),
 			.imm = operand->imm, .space = space == PTX_SPACE_PARAM ? PTX_SPACE_NONE : space };
 	}
 	if (operand->kind == PTX_OP_REG) { /* old texts leave out the brackets nowhere, but atom [a] may be a plain register */
 		unsigned bits = sxd_reg_bits(d, operand->reg);
 		if (bits != 32 && bits != 64)
 			return sxd_bad_address(d, "address register is neither 32 nor 64 bits wide");
-		return (struct sxd_address){ .kind = bits == 64 ? SXD_REG64 : SXD_REG32, .reg = sxd_reg(d, operand->reg), .space = space };
+		return (struct sxd_address){ .kind = bits == 64 ? SXD_REG64 : SXD_REG32, .reg = sxd_reg(d, operand->reg, false), .space = space };
 	}
 	if (operand->kind != PTX_OP_ADDRESS && operand->kind != PTX_OP_SYMBOL)
 		return sxd_bad_address(d, "operand is no address");
@@ -650,7 +679,7 @@ sxd_src(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_type t
 {
 	switch (operand->kind) {
 	case PTX_OP_REG: {
-		uint32_t slot = sxd_reg(d, operand->reg);
+		uint32_t slot = sxd_reg(d, operand->reg, false);
 		if (!operand->negate)
 			return slot;
 		if (sxd_reg_bits(d, operand->reg) != 1) {
@@ -681,7 +710,7 @@ sxd_dst(struct sx_decoder *d, const struct ptx_operand *operand)
 	if (operand->kind == PTX_OP_SINK)
 		return SX_NO_REG;
 	if (operand->kind == PTX_OP_REG && !operand->negate)
-		return sxd_reg(d, operand->reg);
+		return sxd_reg(d, operand->reg, true);
 	sxd_fail(d, "operand cannot be a destination");
 	return 0;
 }
@@ -781,6 +810,48 @@ sxd_each_target(struct sx_decoder *d, const struct ptx_insn *in, void (*visit)(s
 	}
 }
 
+static void
+sxd_add_edge(struct sx_decoder *d, uint32_t block, void *user)
+{
+	uint32_t *count = user;
+	if (d->edges)
+		d->edges[*count] = block;
+	++*count;
+}
+
+/* Builds the graph and decides the layout. */
+static bool
+sxd_find_edges(struct sx_decoder *d)
+{
+	d->edge_first = calloc(d->block_count + 1u, sizeof(*d->edge_first));
+	d->block_first = calloc(d->block_count + 1u, sizeof(*d->block_first));
+	d->block_last = calloc(d->block_count + 1u, sizeof(*d->block_last));
+	for (int pass = 0; pass < 2 && d->edge_first; pass++) { /* count, then fill */
+		uint32_t count = 0;
+		for (uint32_t n = 0; n < d->block_count; n++) {
+			const struct sxd_block *b = &d->blocks[n];
+			d->edge_first[n] = count;
+			if (b->end > b->first)
+				sxd_each_target(d, &d->ast->insns[b->end - 1], sxd_add_edge, &count);
+			if (b->falls)
+				sxd_add_edge(d, n + 1, &count);
+		}
+		d->edge_first[d->block_count] = count;
+		if (pass == 0)
+			d->edges = calloc(count + 1u, sizeof(*d->edges));
+		if (!d->edges)
+			break;
+	}
+	if (!d->edges || !d->block_first || !d->block_last ||
+	    !sx_order_blocks(&(struct sx_graph){ d->block_count, d->edge_first, d->edges }, d->order)) {
+		sxd_fail(d, "out of memory");
+		return false;
+	}
+	for (uint32_t p = 0; p < d->block_count; p++)
+		d->blocks[d->order[p]].position = p;
+	return true;
+}
+
 /* Cuts the body into blocks. The last one is empty: the end of the function. */
 static bool
 sxd_find_blocks(struct sx_decoder *d)
@@ -828,9 +899,8 @@ sxd_find_blocks(struct sx_decoder *d)
 		b->falls = n + 1 < d->block_count;
 		if (b->end > b->first)
 			sxd_ends_block(&ast->insns[b->end - 1], &b->falls);
-		d->order[n] = b->position = n;
 	}
-	return true;
+	return sxd_find_edges(d);
 }
 
 static void
@@ -869,7 +939,7 @@ sxd_decode_insn(struct sx_decoder *d, uint32_t index)
 	d->flow = false;
 	d->temp_used = 0;
 	if (guarded) {
-		uint32_t slot = sxd_reg(d, in->guard);
+		uint32_t slot = sxd_reg(d, in->guard, false);
 		if (sxd_reg_bits(d, in->guard) != 1)
 			sxd_fail(d, "the guard is no predicate");
 		struct sx_insn *insn = sxd_emit(d, flow_guard);
@@ -877,7 +947,7 @@ sxd_decode_insn(struct sx_decoder *d, uint32_t index)
 		insn->aux = in->guard_negated ? UINT32_MAX : 0;
 	}
 	if (!sx_decode_flow(d, in) && !d->bad && !sx_decode_alu(d, in) && !d->bad && !sx_decode_mem(d, in) && !d->bad &&
-	    !sx_decode_warp(d, in) && !d->bad)
+	    !sx_decode_warp(d, in) && !d->bad && !sx_decode_video(d, in) && !d->bad)
 		sxd_fail(d, "not known to the software GPU");
 	if (!guarded || d->bad)
 		return;
@@ -898,8 +968,11 @@ sxd_emit_words(struct sx_decoder *d, const struct ptx_param *params, uint32_t co
 	for (uint32_t n = 0; n < count; n++) {
 		if (!params[n].in_reg)
 			continue;
+		uint32_t slot = sxd_reg(d, params[n].reg, fn == flow_word_get);
+		if (slot == SXD_NONE) /* a parameter that the function never looks at */
+			continue;
 		struct sx_insn *insn = sxd_emit(d, fn);
-		insn->d = sxd_reg(d, params[n].reg);
+		insn->d = slot;
 		insn->a = base + SXD_WORD * sxd_param_words(params, n);
 		insn->aux = sxd_reg_bits(d, params[n].reg);
 	}
@@ -927,12 +1000,19 @@ sxd_decode_body(struct sx_decoder *d)
 			sxd_emit(d, flow_join);
 		}
 		b->out = d->count;
-		for (uint32_t index = b->first; index < b->end && !d->bad; index++)
+		d->place_block = n;
+		d->block_first[n] = d->place;
+		for (uint32_t index = b->first; index < b->end && !d->bad; index++) {
 			sxd_decode_insn(d, index);
+			sxd_sort_refs(d);
+		}
 		if (n + 1 == d->block_count) { /* the end of the text returns */
 			d->src = d->ast->insn_count ? d->ast->insn_count - 1 : 0;
+			d->in = NULL;
 			sxd_emit_return(d);
+			sxd_sort_refs(d);
 		}
+		d->block_last[n] = d->place > d->block_first[n] ? d->place - 1 : d->place;
 		reached = b->falls && d->blocks[n + 1].position == position + 1;
 		if (b->falls && !reached) {
 			d->src = b->end > b->first ? b->end - 1 : b->first;
@@ -948,7 +1028,7 @@ sxd_lay_out_frame(struct sx_decoder *d)
 	const struct ptx_func *ast = d->ast;
 	uint64_t total = 0;
 
-	d->slot = malloc(sizeof(*d->slot) * (ast->reg_count + 1u));
+	d->slot = calloc(ast->reg_count + 1u, sizeof(*d->slot));
 	d->local_at = calloc(ast->local_count + 1u, sizeof(*d->local_at));
 	if (!d->slot || !d->local_at) {
 		sxd_fail(d, "out of memory");
@@ -980,55 +1060,36 @@ sxd_lay_out_frame(struct sx_decoder *d)
 	return true;
 }
 
-/* Gives each register that the body names a slot of its own. */
-static void
-sxd_mark_regs(const struct ptx_operand *operand, uint8_t *used, uint32_t reg_count)
-{
-	if ((operand->kind == PTX_OP_REG || (operand->kind == PTX_OP_ADDRESS && operand->base_is_reg)) && operand->reg < reg_count)
-		used[operand->reg] = 1;
-	if (operand->second)
-		sxd_mark_regs(operand->second, used, reg_count);
-	for (uint32_t n = 0; operand->elems && n < operand->count; n++)
-		sxd_mark_regs(&operand->elems[n], used, reg_count);
-}
-
+/* Gives the registers places in the frame, from what the first pass has recorded. */
 static bool
 sxd_place_registers(struct sx_decoder *d)
 {
+	static const unsigned bytes[4] = { 512, 256, 128, 4 }; /* wide ones first: no holes */
 	const struct ptx_func *ast = d->ast;
-	uint8_t *used = calloc(ast->reg_count + 1u, 1);
-	uint64_t total = d->frame_used;
+	uint8_t *class = calloc(ast->reg_count + 1u, 1);
+	uint64_t base[4], total = d->frame_used;
+	struct sx_graph graph = { d->block_count, d->edge_first, d->edges };
+	struct sx_slot_job slots = { .graph = &graph, .order = d->order, .block_first = d->block_first, .block_last = d->block_last,
+		.refs = d->refs, .ref_count = d->ref_count, .reg_count = ast->reg_count, .size_class = class, .number = d->slot };
 
-	if (!used) {
+	for (uint32_t n = 0; class && n < ast->reg_count; n++)
+		for (uint8_t c = 0; c < 4; c++)
+			if (sxd_slot_bytes(ptx_type_bits[ast->regs[n].type]) == bytes[c])
+				class[n] = c;
+	if (!class || !sx_assign_slots(&slots)) {
+		free(class);
 		sxd_fail(d, "out of memory");
 		return false;
 	}
-	for (uint32_t n = 0; n < ast->insn_count; n++) {
-		const struct ptx_insn *in = &ast->insns[n];
-		if (in->guarded && in->guard < ast->reg_count)
-			used[in->guard] = 1;
-		for (uint32_t o = 0; o < in->operand_count; o++)
-			sxd_mark_regs(&in->operands[o], used, ast->reg_count);
+	for (int c = 0; c < 4; c++) {
+		base[c] = total;
+		total += (uint64_t)bytes[c] * slots.used[c];
 	}
-	for (uint32_t n = 0; n < ast->param_count; n++)
-		if (ast->params[n].in_reg && ast->params[n].reg < ast->reg_count)
-			used[ast->params[n].reg] = 1;
-	for (uint32_t n = 0; n < ast->return_count; n++)
-		if (ast->returns[n].in_reg && ast->returns[n].reg < ast->reg_count)
-			used[ast->returns[n].reg] = 1;
-	/* wide ones first, then predicates: no holes */
-	static const unsigned sizes[] = { 512, 256, 128, 4 };
-	for (int s = 0; s < 4; s++) {
-		for (uint32_t n = 0; n < ast->reg_count && total < SXD_FRAME_MAX; n++) {
-			unsigned size = sxd_slot_bytes(ptx_type_bits[ast->regs[n].type]);
-			if (used[n] && size == sizes[s]) {
-				d->slot[n] = (uint32_t)total;
-				total += size;
-			}
-		}
-	}
-	free(used);
 	total = (total + 63) & ~(uint64_t)63;
+	for (uint32_t n = 0; n < ast->reg_count && total < SXD_FRAME_MAX; n++)
+		if (d->slot[n] != SXD_NONE)
+			d->slot[n] = (uint32_t)base[class[n]] + d->slot[n] * bytes[class[n]];
+	free(class);
 	if (total >= SXD_FRAME_MAX) {
 		sxd_fail(d, "too many registers");
 		return false;
@@ -1091,10 +1152,27 @@ sxd_free(struct sx_decoder *d)
 	free(d->fixes);
 	free(d->blocks);
 	free(d->order);
+	free(d->edge_first);
+	free(d->edges);
+	free(d->block_first);
+	free(d->block_last);
+	free(d->refs);
 	free(d->block_of);
 	free(d->slot);
 	free(d->local_at);
 	free(d->callees);
+}
+
+/* Between the passes. */
+static void
+sxd_forget_code(struct sx_decoder *d)
+{
+	d->count = d->fix_count = d->pool_used = d->constant_count = 0;
+	d->temp_used = d->temp_max = d->place = 0;
+	d->in = NULL;
+	d->tables = NULL;
+	if (d->constants)
+		memset(d->constants, 0, d->constant_capacity * sizeof(*d->constants));
 }
 
 /* sx_backend.decode */
@@ -1103,13 +1181,19 @@ sxd_decode(struct sx_func *func, struct sx_decoded *out, struct ptx_error *error
 {
 	struct sx_decoder d = { .func = func, .ast = func->ast, .image = func->image, .error = error };
 
-	if (sxd_lay_out_frame(&d) && sxd_place_registers(&d) && sxd_find_blocks(&d)) {
+	if (sxd_lay_out_frame(&d) && sxd_find_blocks(&d)) {
 		sxd_find_joins(&d);
-		if (!d.ast->entry)
-			sxd_emit_words(&d, d.ast->params, d.ast->param_count, d.param_base, flow_word_get);
+		d.recording = true;
 		sxd_decode_body(&d);
+		d.recording = false;
+		if (!d.bad && sxd_place_registers(&d)) {
+			sxd_forget_code(&d);
+			if (!d.ast->entry)
+				sxd_emit_words(&d, d.ast->params, d.ast->param_count, d.param_base, flow_word_get);
+			sxd_decode_body(&d);
+		}
 	}
-	*out = (struct sx_decoded){ .indirect = d.indirect, .callee_count = d.callee_count };
+	*out = (struct sx_decoded){ .indirect = d.indirect || d.stack, .callee_count = d.callee_count };
 	if (!d.bad)
 		out->code = sxd_finish(&d);
 	if (!d.bad && d.callee_count) {

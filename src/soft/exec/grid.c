@@ -271,6 +271,8 @@ unit_attach(struct sx_grid *grid, struct sx_unit *unit)
 		view->cluster_rank = n;
 		view->cluster_size = unit->block_count;
 		view->cluster_shared = unit->shared_at;
+		view->const_base = grid->func->image->const_base;
+		view->const_bytes = grid->func->image->const_bytes;
 		view->dynamic_shared = grid->launch.dynamic_shared;
 		view->dynamic_offset = (static_shared + 15) & ~15u;
 		const uint32_t *c = grid->launch.cluster;
@@ -309,6 +311,7 @@ start_warp(const struct sx_grid *grid, struct sx_block *block, uint32_t n)
 	w->spinning = w->rotated = false;
 	w->frame = w->root;
 	w->root->live = w->live;
+	w->root->stack_bytes = 0;
 	w->root->code = grid->code;
 	w->base[0] = w->root->regs;
 	w->base[1] = grid->code->pool;

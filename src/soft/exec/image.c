@@ -336,12 +336,20 @@ each_symbol(struct sx_image *image, bool (*visit)(struct sx_image *, struct sx_s
 	return true;
 }
 
+struct placing {
+	uint64_t total;
+	bool constants; /* these are placed behind all others */
+};
+
 static bool
 place_symbol(struct sx_image *image, struct sx_symbol *symbol, void *user)
 {
 	const struct ptx_var *ast = symbol->ast;
-	uint64_t *total = user, align = ast->align ? ast->align : 1;
+	struct placing *placing = user;
+	uint64_t *total = &placing->total, align = ast->align ? ast->align : 1;
 
+	if (has_memory(ast) && (ast->space == PTX_SPACE_CONST) != placing->constants)
+		return true;
 	symbol->var = (struct sx_var){ .name = ast->name, .size = ast->size, .space = ast->space, .managed = ast->managed,
 		.visible = strength(ast->linkage) > 0 };
 	if (!has_memory(ast))
@@ -419,14 +427,21 @@ move_symbol(struct sx_image *image, struct sx_symbol *symbol, void *user)
 static bool
 allocate(struct sx_image *image, struct ptx_error *error)
 {
-	uint64_t total = 0;
+	struct placing placing = { 0, false };
 
-	if (!collect_locals(image) || !each_symbol(image, place_symbol, &total))
+	if (!collect_locals(image) || !each_symbol(image, place_symbol, &placing))
 		return link_fail(error, 0, "out of memory for", "variables");
-	if (total) {
-		image->memory = sw_space_alloc(total, VARIABLE_ALIGN);
+	placing.total = align_up(placing.total, VARIABLE_ALIGN);
+	image->const_base = placing.total;
+	placing.constants = true;
+	if (!each_symbol(image, place_symbol, &placing))
+		return link_fail(error, 0, "out of memory for", "variables");
+	image->const_bytes = placing.total - image->const_base;
+	if (placing.total) {
+		image->memory = sw_space_alloc(placing.total, VARIABLE_ALIGN);
 		if (!image->memory)
 			return link_fail(error, 0, "out of memory for", "variables");
+		image->const_base += (uint64_t)(uintptr_t)image->memory;
 		each_symbol(image, move_symbol, NULL);
 	}
 	return each_symbol(image, initialise_symbol, error);

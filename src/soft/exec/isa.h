@@ -57,6 +57,7 @@ struct sx_frame {
 	const struct sx_insn *ret;  /* where the caller goes on; ret[-1] is the call */
 	uint32_t live;              /* lanes that have not returned or exited */
 	uint32_t local_offset;      /* of this frame's .local variables in each lane's stack */
+	uint32_t stack_bytes;       /* local memory taken by alloca, above the variables */
 	uint32_t depth;
 	uint8_t *regs;              /* code->frame_bytes, 64-byte aligned */
 	struct sx_frame *kept;      /* heap frames of the block, in use or not */
@@ -131,6 +132,7 @@ struct sx_block_view {
 	uint32_t smid;
 	uint32_t ntid[3], nctaid[3];
 	uint32_t clusterid[3], nclusterid[3], cluster_ctaid[3], cluster_nctaid[3];
+	uint64_t const_base, const_bytes; /* the image's .const variables, for isspacep */
 	uint32_t dynamic_shared, dynamic_offset; /* bytes, and where they begin in the window */
 };
 
@@ -209,6 +211,7 @@ static bool sx_decode_flow(struct sx_decoder *d, const struct ptx_insn *in); /* 
 static bool sx_decode_alu(struct sx_decoder *d, const struct ptx_insn *in);  /* alu_*.c: arithmetic, logic, compare, convert, mov */
 static bool sx_decode_mem(struct sx_decoder *d, const struct ptx_insn *in);  /* mem.c: ld st atom red cvta isspacep cp.async ... */
 static bool sx_decode_warp(struct sx_decoder *d, const struct ptx_insn *in); /* warp.c: shfl vote match redux activemask elect ... */
+static bool sx_decode_video(struct sx_decoder *d, const struct ptx_insn *in); /* video.c: vadd vset4 ... */
 
 /* Appends an instruction, zeroed but for fn and src. The pointer is valid until the next sxd_ call. */
 static struct sx_insn *sxd_emit(struct sx_decoder *d, sx_fn fn);

@@ -469,7 +469,7 @@ sx_is_space(const struct sx_warp *w, enum sx_isspace space, uint64_t address)
 	case SX_IS_PARAM:
 		return param;
 	case SX_IS_CONST:
-		return false; /* constants have ordinary global addresses here */
+		return address - view->const_base < view->const_bytes;
 	default:
 		return address && !cluster && !local && !param;
 	}

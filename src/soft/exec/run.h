@@ -60,6 +60,7 @@ struct sx_image {
 	const struct sx_symbol **exported;
 	size_t exported_count;
 	void *memory;                    /* of global and constant variables */
+	uint64_t const_base, const_bytes; /* the part with the constant ones */
 	pthread_mutex_t lock;            /* decoding, call graphs */
 	struct fw_arena arena;
 	uint32_t mark;
