@@ -449,8 +449,6 @@ launch(struct sw_exec *exec, struct sw_stream *stream)
 
 	if (result != CUDA_SUCCESS)
 		return result;
-	if (sw_capture_check && (result = sw_capture_check(ctx, stream)) != CUDA_SUCCESS)
-		return result;
 	sw_conditional_reset(exec->graph);
 	sw_queue_lock();
 	struct sw_work *entry = sw_work_new(ctx, &empty, stream->priority), *exit = sw_work_new(ctx, &empty, stream->priority);
@@ -496,6 +494,8 @@ sw_cuGraphLaunch(CUgraphExec handle, CUstream hStream)
 	struct sw_stream *stream = NULL;
 	CUresult result = sw_stream_get(ctx, hStream, &stream);
 
+	if (result == CUDA_SUCCESS && !stream->capture)
+		result = sw_capture_check(ctx, stream); /* before our lock, which it takes */
 	if (result != CUDA_SUCCESS)
 		return result;
 	pthread_mutex_lock(&sw_graph_lock);

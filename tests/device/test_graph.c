@@ -1,0 +1,414 @@
+/*
+ * Graphs of the software GPU through the driver API: nodes by hand, capture, update, conditional nodes, memory nodes, errors.
+ */
+#include "tests/api/lib.h"
+#include "tests/tap.h"
+
+static const char ptx[] =
+	".version 8.0\n.target sm_75\n.address_size 64\n"
+	/* p[tid] = p[tid] * m + a */
+	".visible .entry step(.param .u64 p, .param .u32 m, .param .u32 a)\n{\n"
+	"	.reg .u32 %r<6>; .reg .u64 %d<4>;\n"
+	"	ld.param.u64 %d1, [p]; ld.param.u32 %r1, [m]; ld.param.u32 %r2, [a];\n"
+	"	mov.u32 %r3, %tid.x; mul.wide.u32 %d2, %r3, 4; add.s64 %d1, %d1, %d2;\n"
+	"	ld.global.u32 %r4, [%d1]; mad.lo.u32 %r4, %r4, %r1, %r2; st.global.u32 [%d1], %r4; ret;\n}\n"
+	".extern .func cudaGraphSetConditional (.param .b64 h, .param .b32 v);\n"
+	/* p[0] -= 1; condition = p[0] != 0 */
+	".visible .entry countdown(.param .u64 p, .param .u64 handle)\n{\n"
+	"	.reg .u32 %r<4>; .reg .u64 %d<4>; .reg .pred %q;\n"
+	"	ld.param.u64 %d1, [p]; ld.param.u64 %d2, [handle];\n"
+	"	ld.global.u32 %r1, [%d1]; sub.u32 %r1, %r1, 1; st.global.u32 [%d1], %r1;\n"
+	"	setp.ne.u32 %q, %r1, 0; selp.u32 %r2, 1, 0, %q;\n"
+	"	{ .param .b64 h; st.param.b64 [h], %d2; .param .b32 v; st.param.b32 [v], %r2;\n"
+	"	call.uni cudaGraphSetConditional, (h, v); }\n"
+	"	ret;\n}\n";
+
+enum { N = 32 };
+static CUfunction step, countdown;
+static CUstream stream, other;
+static CUdeviceptr data;
+static unsigned got[N];
+
+static void
+start(void)
+{
+	CUcontext ctx;
+	CUmodule module;
+
+	CHECK_INT(CU(cuInit)(0), 0);
+	CHECK_INT(CU(cuDevicePrimaryCtxRetain)(&ctx, 0), 0);
+	CHECK_INT(CU(cuCtxSetCurrent)(ctx), 0);
+	CHECK_INT(CU(cuModuleLoadData)(&module, ptx), 0);
+	CHECK_INT(CU(cuModuleGetFunction)(&step, module, "step"), 0);
+	CHECK_INT(CU(cuModuleGetFunction)(&countdown, module, "countdown"), 0);
+	CHECK_INT(CU(cuStreamCreate)(&stream, CU_STREAM_NON_BLOCKING), 0);
+	CHECK_INT(CU(cuStreamCreate)(&other, CU_STREAM_NON_BLOCKING), 0);
+	CHECK_INT(CU(cuMemAlloc_v2)(&data, N * 4), 0);
+	CHECK_INT(CU(cuMemsetD32_v2)(data, 1, N), 0);
+}
+
+static unsigned
+result(void)
+{
+	CHECK_INT(CU(cuStreamSynchronize)(stream), 0);
+	CHECK_INT(CU(cuMemcpyDtoH_v2)(got, data, sizeof(got)), 0);
+	for (int i = 1; i < N; i++)
+		CHECK_INT(got[i], got[0]);
+	return got[0];
+}
+
+static CUDA_KERNEL_NODE_PARAMS
+kernel(CUfunction function, void **params)
+{
+	return (CUDA_KERNEL_NODE_PARAMS){ .func = function, .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = N,
+		.blockDimY = 1, .blockDimZ = 1, .kernelParams = params };
+}
+
+static CUgraphNode
+add_step(CUgraph graph, CUgraphNode after, unsigned m, unsigned a)
+{
+	CUgraphNode node = NULL;
+	CUDA_KERNEL_NODE_PARAMS params = kernel(step, (void *[]){ &data, &m, &a });
+	CHECK_INT(CU(cuGraphAddKernelNode_v2)(&node, graph, after ? &after : NULL, after != NULL, &params), 0);
+	return node;
+}
+
+static void
+launch_step(CUstream to, unsigned m, unsigned a)
+{
+	CHECK_INT(CU(cuLaunchKernel)(step, 1, 1, 1, N, 1, 1, 0, to, (void *[]){ &data, &m, &a }, NULL), 0);
+}
+
+static void
+count_call(void *user)
+{
+	++*(int *)user;
+}
+
+TEST(kernels_in_order)
+{
+	CUgraph graph;
+	CUgraphExec exec;
+	start();
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	CUgraphNode a = add_step(graph, NULL, 3, 0), b = add_step(graph, a, 1, 5);
+	add_step(graph, b, 2, 0);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0), 0);
+	CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+	CHECK_INT(result(), (1 * 3 + 5) * 2);
+	CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+	CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+	CHECK_INT(result(), ((16 * 3 + 5) * 2 * 3 + 5) * 2);
+	size_t count = 0, roots = 0, edges = 0;
+	CHECK_INT(CU(cuGraphGetNodes)(graph, NULL, &count), 0);
+	CHECK_INT(CU(cuGraphGetRootNodes)(graph, NULL, &roots), 0);
+	CHECK_INT(CU(cuGraphGetEdges)(graph, NULL, NULL, &edges), 0);
+	CHECK(count == 3 && roots == 1 && edges == 2);
+	CHECK_INT(CU(cuGraphExecDestroy)(exec), 0);
+	CHECK_INT(CU(cuGraphDestroy)(graph), 0);
+	CHECK_INT(CU(cuGraphLaunch)(exec, stream), CUDA_ERROR_INVALID_VALUE);
+}
+
+TEST(every_kind_of_node)
+{
+	CUgraph graph, child;
+	CUgraphExec exec;
+	CUgraphNode fill, copy, host, event, wait, empty, inner;
+	CUevent mark;
+	unsigned mirror[N] = { 0 };
+	static int calls;
+	start();
+	CHECK_INT(CU(cuEventCreate)(&mark, 0), 0);
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	CHECK_INT(CU(cuGraphCreate)(&child, 0), 0);
+	add_step(child, add_step(child, NULL, 1, 1), 10, 0);
+	CUDA_MEMSET_NODE_PARAMS set = { data, 0, 7, 4, N, 1 };
+	CHECK_INT(CU(cuGraphAddMemsetNode)(&fill, graph, NULL, 0, &set, NULL), 0);
+	CHECK_INT(CU(cuGraphAddChildGraphNode)(&inner, graph, &fill, 1, child), 0);
+	CHECK_INT(CU(cuGraphAddEventRecordNode)(&event, graph, &inner, 1, mark), 0);
+	CHECK_INT(CU(cuGraphAddEventWaitNode)(&wait, graph, &event, 1, mark), 0);
+	CHECK_INT(CU(cuGraphAddEmptyNode)(&empty, graph, &wait, 1), 0);
+	CUDA_MEMCPY3D move = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = data, .dstMemoryType = CU_MEMORYTYPE_HOST,
+		.dstHost = mirror, .WidthInBytes = sizeof(mirror), .Height = 1, .Depth = 1 };
+	CHECK_INT(CU(cuGraphAddMemcpyNode)(&copy, graph, &empty, 1, &move, NULL), 0);
+	CUDA_HOST_NODE_PARAMS call = { count_call, &calls };
+	CHECK_INT(CU(cuGraphAddHostNode)(&host, graph, &copy, 1, &call), 0);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0), 0);
+	CHECK_INT(CU(cuGraphDestroy)(child), 0);
+	for (int i = 0; i < 3; i++)
+		CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+	CHECK_INT(CU(cuStreamSynchronize)(stream), 0);
+	CHECK_INT(mirror[5], (7 + 1) * 10);
+	CHECK_INT(calls, 3);
+	CHECK_INT(CU(cuEventQuery)(mark), 0);
+	CUgraphNodeType type;
+	CHECK_INT(CU(cuGraphNodeGetType)(inner, &type), 0);
+	CHECK_INT(type, CU_GRAPH_NODE_TYPE_GRAPH);
+	CUDA_MEMCPY3D back;
+	CHECK_INT(CU(cuGraphMemcpyNodeGetParams)(copy, &back), 0);
+	CHECK(back.dstHost == mirror);
+	CHECK_INT(CU(cuGraphMemcpyNodeGetParams)(host, &back), CUDA_ERROR_INVALID_VALUE);
+}
+
+TEST(capture_forks_and_joins)
+{
+	CUgraph graph = NULL;
+	CUgraphExec exec;
+	CUevent fork, join;
+	CUdeviceptr second;
+	CUstreamCaptureStatus status;
+	size_t count = 0;
+	unsigned m = 1, a = 100, mirror[N];
+	start();
+	CHECK_INT(CU(cuMemAlloc_v2)(&second, N * 4), 0);
+	CHECK_INT(CU(cuMemsetD32_v2)(second, 0, N), 0);
+	CHECK_INT(CU(cuEventCreate)(&fork, CU_EVENT_DISABLE_TIMING), 0);
+	CHECK_INT(CU(cuEventCreate)(&join, CU_EVENT_DISABLE_TIMING), 0);
+	CHECK_INT(CU(cuStreamBeginCapture_v2)(stream, CU_STREAM_CAPTURE_MODE_GLOBAL), 0);
+	launch_step(stream, 2, 0);
+	CHECK_INT(CU(cuEventRecord)(fork, stream), 0);
+	CHECK_INT(CU(cuStreamWaitEvent)(other, fork, 0), 0);
+	CHECK_INT(CU(cuStreamIsCapturing)(other, &status), 0);
+	CHECK_INT(status, CU_STREAM_CAPTURE_STATUS_ACTIVE);
+	CHECK_INT(CU(cuLaunchKernel)(step, 1, 1, 1, N, 1, 1, 0, other, (void *[]){ &second, &m, &a }, NULL), 0);
+	launch_step(stream, 1, 4);
+	CHECK_INT(CU(cuEventRecord)(join, other), 0);
+	CHECK_INT(CU(cuStreamWaitEvent)(stream, join, 0), 0);
+	CHECK_INT(CU(cuMemcpyDtoHAsync_v2)(mirror, second, sizeof(mirror), stream), 0);
+	CHECK_INT(CU(cuStreamEndCapture)(stream, &graph), 0);
+	CHECK_INT(CU(cuGraphGetNodes)(graph, NULL, &count), 0);
+	CHECK_INT(count, 4);
+	CHECK_INT(result(), 1); /* nothing ran yet */
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0), 0);
+	CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+	CHECK_INT(result(), 6);
+	CHECK_INT(mirror[31], 100);
+	CHECK_INT(CU(cuStreamIsCapturing)(other, &status), 0);
+	CHECK_INT(status, CU_STREAM_CAPTURE_STATUS_NONE);
+}
+
+TEST(capture_errors)
+{
+	CUgraph graph = (CUgraph)1;
+	CUevent fork;
+	CUdeviceptr p;
+	start();
+	CHECK_INT(CU(cuEventCreate)(&fork, CU_EVENT_DISABLE_TIMING), 0);
+	CHECK_INT(CU(cuStreamBeginCapture_v2)(NULL, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+	CHECK_INT(CU(cuStreamEndCapture)(stream, &graph), CUDA_ERROR_ILLEGAL_STATE);
+	/* an unjoined fork */
+	CHECK_INT(CU(cuStreamBeginCapture_v2)(stream, CU_STREAM_CAPTURE_MODE_GLOBAL), 0);
+	CHECK_INT(CU(cuStreamBeginCapture_v2)(stream, CU_STREAM_CAPTURE_MODE_GLOBAL), CUDA_ERROR_ILLEGAL_STATE);
+	launch_step(stream, 1, 0);
+	CHECK_INT(CU(cuEventRecord)(fork, stream), 0);
+	CHECK_INT(CU(cuStreamWaitEvent)(other, fork, 0), 0);
+	launch_step(other, 1, 0);
+	CHECK_INT(CU(cuStreamEndCapture)(other, &graph), CUDA_ERROR_STREAM_CAPTURE_UNMATCHED);
+	CHECK_INT(CU(cuStreamEndCapture)(stream, &graph), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+	CHECK(graph == NULL);
+	CHECK_INT(CU(cuStreamBeginCapture_v2)(stream, CU_STREAM_CAPTURE_MODE_GLOBAL), 0);
+	launch_step(stream, 1, 0);
+	CHECK_INT(CU(cuEventRecord)(fork, stream), 0);
+	CHECK_INT(CU(cuStreamWaitEvent)(other, fork, 0), 0);
+	launch_step(other, 1, 0);
+	CHECK_INT(CU(cuStreamEndCapture)(stream, &graph), CUDA_ERROR_STREAM_CAPTURE_UNJOINED);
+	/* synchronising a capturing stream invalidates */
+	CHECK_INT(CU(cuStreamBeginCapture_v2)(stream, CU_STREAM_CAPTURE_MODE_RELAXED), 0);
+	CHECK_INT(CU(cuStreamSynchronize)(stream), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+	CHECK_INT(CU(cuStreamEndCapture)(stream, &graph), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+	/* an unsafe call in global mode, allowed in relaxed mode */
+	CHECK_INT(CU(cuStreamBeginCapture_v2)(stream, CU_STREAM_CAPTURE_MODE_RELAXED), 0);
+	CHECK_INT(CU(cuMemAlloc_v2)(&p, 64), 0);
+	CHECK_INT(CU(cuStreamEndCapture)(stream, &graph), 0);
+	CHECK_INT(CU(cuGraphDestroy)(graph), 0);
+	CHECK_INT(result(), 1);
+}
+
+TEST(exec_changes)
+{
+	CUgraph graph, changed;
+	CUgraphExec exec;
+	CUgraphExecUpdateResultInfo info;
+	unsigned m = 1, a = 9, enabled = 5;
+	start();
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	CUgraphNode first = add_step(graph, NULL, 2, 0), second = add_step(graph, first, 1, 1);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0), 0);
+	CUDA_KERNEL_NODE_PARAMS params = kernel(step, (void *[]){ &data, &m, &a });
+	CHECK_INT(CU(cuGraphExecKernelNodeSetParams_v2)(exec, second, &params), 0);
+	CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+	CHECK_INT(result(), 1 * 2 + 9);
+	CHECK_INT(CU(cuGraphNodeSetEnabled)(exec, first, 0), 0);
+	CHECK_INT(CU(cuGraphNodeGetEnabled)(exec, first, &enabled), 0);
+	CHECK_INT(enabled, 0);
+	CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+	CHECK_INT(result(), 20);
+	CHECK_INT(CU(cuGraphNodeSetEnabled)(exec, first, 1), 0);
+	CHECK_INT(CU(cuGraphCreate)(&changed, 0), 0);
+	add_step(changed, add_step(changed, NULL, 1, 2), 3, 0);
+	CHECK_INT(CU(cuGraphExecUpdate_v2)(exec, changed, &info), 0);
+	CHECK_INT(info.result, CU_GRAPH_EXEC_UPDATE_SUCCESS);
+	CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+	CHECK_INT(result(), 66);
+	add_step(changed, NULL, 1, 0);
+	CHECK_INT(CU(cuGraphExecUpdate_v2)(exec, changed, &info), CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE);
+	CHECK_INT(info.result, CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED);
+}
+
+TEST(clone_and_edges)
+{
+	CUgraph graph, clone;
+	CUgraphNode twin;
+	size_t count = 5;
+	CUgraphNode list[5];
+	start();
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	CUgraphNode a = add_step(graph, NULL, 1, 0), b = add_step(graph, NULL, 1, 0), c = add_step(graph, b, 1, 0);
+	CHECK_INT(CU(cuGraphAddDependencies)(graph, &a, &b, 1), 0);
+	CHECK_INT(CU(cuGraphAddDependencies)(graph, &a, &b, 1), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(CU(cuGraphAddDependencies)(graph, &c, &a, 1), CUDA_ERROR_INVALID_VALUE); /* a cycle */
+	CHECK_INT(CU(cuGraphNodeGetDependentNodes)(a, list, &count), 0);
+	CHECK(count == 1 && list[0] == b && list[1] == NULL);
+	CHECK_INT(CU(cuGraphClone)(&clone, graph), 0);
+	CHECK_INT(CU(cuGraphNodeFindInClone)(&twin, b, clone), 0);
+	CHECK(twin != b);
+	CHECK_INT(CU(cuGraphRemoveDependencies)(graph, &a, &b, 1), 0);
+	count = 5;
+	CHECK_INT(CU(cuGraphNodeGetDependencies)(twin, list, &count), 0);
+	CHECK_INT(count, 1); /* the clone keeps its edge */
+	CHECK_INT(CU(cuGraphDestroyNode)(b), 0);
+	count = 5;
+	CHECK_INT(CU(cuGraphNodeGetDependencies)(c, list, &count), 0);
+	CHECK_INT(count, 0);
+	CHECK_INT(CU(cuGraphDestroy)(graph), 0);
+	CHECK_INT(CU(cuGraphDestroyNode)(c), CUDA_ERROR_INVALID_VALUE);
+}
+
+TEST(while_loop_on_the_device)
+{
+	CUgraph graph, body;
+	CUgraphExec exec;
+	CUgraphNode node, inside;
+	CUgraphConditionalHandle handle;
+	CUdeviceptr counter;
+	unsigned five = 5, m = 2, a = 0;
+	start();
+	CHECK_INT(CU(cuMemAlloc_v2)(&counter, 4), 0);
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	CHECK_INT(CU(cuGraphConditionalHandleCreate)(&handle, graph, NULL, 1, CU_GRAPH_COND_ASSIGN_DEFAULT), 0);
+	CUgraphNodeParams params = { .type = CU_GRAPH_NODE_TYPE_CONDITIONAL,
+		.conditional = { .handle = handle, .type = CU_GRAPH_COND_TYPE_WHILE, .size = 1 } };
+	CHECK_INT(CU(cuGraphAddNode_v2)(&node, graph, NULL, NULL, 0, &params), 0);
+	body = params.conditional.phGraph_out[0];
+	CUDA_KERNEL_NODE_PARAMS work = kernel(step, (void *[]){ &data, &m, &a });
+	CHECK_INT(CU(cuGraphAddKernelNode_v2)(&inside, body, NULL, 0, &work), 0);
+	CUDA_KERNEL_NODE_PARAMS count = kernel(countdown, (void *[]){ &counter, &handle });
+	count.blockDimX = 1;
+	CHECK_INT(CU(cuGraphAddKernelNode_v2)(&inside, body, &inside, 1, &count), 0);
+	add_step(graph, node, 1, 1);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0), 0);
+	for (int i = 0; i < 2; i++) {
+		CHECK_INT(CU(cuMemcpyHtoD_v2)(counter, &five, 4), 0);
+		CHECK_INT(CU(cuMemsetD32_v2)(data, 1, N), 0);
+		CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+		CHECK_INT(result(), 33);
+	}
+	CHECK_INT(CU(cuGraphDestroy)(graph), 0);
+	CHECK_INT(CU(cuGraphExecDestroy)(exec), 0);
+}
+
+TEST(memory_nodes)
+{
+	CUgraph graph;
+	CUgraphExec exec;
+	CUgraphNode alloc, fill, copy, gone;
+	uint64_t used = 99;
+	unsigned mirror[N] = { 0 };
+	start();
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	CUDA_MEM_ALLOC_NODE_PARAMS params = { .poolProps = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+		.location = { .type = CU_MEM_LOCATION_TYPE_DEVICE } }, .bytesize = N * 4 };
+	CHECK_INT(CU(cuGraphAddMemAllocNode)(&alloc, graph, NULL, 0, &params), 0);
+	CHECK(params.dptr != 0);
+	CUDA_MEMSET_NODE_PARAMS set = { params.dptr, 0, 3, 4, N, 1 };
+	CHECK_INT(CU(cuGraphAddMemsetNode)(&fill, graph, &alloc, 1, &set, NULL), 0);
+	CUDA_MEMCPY3D move = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = params.dptr, .dstMemoryType = CU_MEMORYTYPE_HOST,
+		.dstHost = mirror, .WidthInBytes = sizeof(mirror), .Height = 1, .Depth = 1 };
+	CHECK_INT(CU(cuGraphAddMemcpyNode)(&copy, graph, &fill, 1, &move, NULL), 0);
+	CHECK_INT(CU(cuGraphAddMemFreeNode)(&gone, graph, &copy, 1, params.dptr), 0);
+	CHECK_INT(CU(cuGraphAddMemFreeNode)(&gone, graph, &copy, 1, data), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0), 0);
+	for (int i = 0; i < 2; i++)
+		CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+	CHECK_INT(CU(cuStreamSynchronize)(stream), 0);
+	CHECK_INT(mirror[9], 3);
+	CHECK_INT(CU(cuDeviceGetGraphMemAttribute)(0, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used), 0);
+	CHECK_INT(used, 0);
+	CHECK_INT(CU(cuGraphExecDestroy)(exec), 0);
+	CHECK_INT(CU(cuGraphDestroy)(graph), 0);
+	CHECK_INT(CU(cuDeviceGetGraphMemAttribute)(0, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &used), 0);
+	CHECK_INT(used, 0);
+}
+
+TEST(user_objects_are_released)
+{
+	CUgraph graph;
+	CUgraphExec exec;
+	CUuserObject object;
+	static int ended;
+	start();
+	CHECK_INT(CU(cuUserObjectCreate)(&object, &ended, count_call, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC), 0);
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	add_step(graph, NULL, 1, 0);
+	CHECK_INT(CU(cuGraphRetainUserObject)(graph, object, 1, CU_GRAPH_USER_OBJECT_MOVE), 0);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0), 0);
+	CHECK_INT(CU(cuGraphDestroy)(graph), 0);
+	CHECK_INT(ended, 0);
+	CHECK_INT(CU(cuGraphExecDestroy)(exec), 0);
+	CHECK_INT(ended, 1);
+	CHECK_INT(CU(cuUserObjectRelease)(object, 1), CUDA_ERROR_INVALID_VALUE);
+}
+
+TEST(destroy_while_it_runs)
+{
+	CUgraph graph;
+	CUgraphExec exec;
+	start();
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	CUgraphNode last = NULL;
+	for (int i = 0; i < 200; i++)
+		last = add_step(graph, last, 1, 1);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0), 0);
+	for (int i = 0; i < 20; i++)
+		CHECK_INT(CU(cuGraphLaunch)(exec, i & 1 ? stream : other), 0);
+	CHECK_INT(CU(cuGraphExecDestroy)(exec), 0);
+	CHECK_INT(CU(cuGraphDestroy)(graph), 0);
+	CHECK_INT(CU(cuStreamSynchronize)(other), 0);
+	CHECK_INT(result(), 4001);
+}
+
+TEST(bad_arguments)
+{
+	CUgraph graph;
+	CUgraphExec exec;
+	CUgraphNode node, junk = (CUgraphNode)0x1234;
+	unsigned m = 1, a = 0;
+	start();
+	CHECK_INT(CU(cuGraphCreate)(&graph, 1), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	CUDA_KERNEL_NODE_PARAMS params = kernel(step, (void *[]){ &data, &m, &a });
+	CHECK_INT(CU(cuGraphAddKernelNode_v2)(&node, (CUgraph)5, NULL, 0, &params), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(CU(cuGraphAddKernelNode_v2)(&node, graph, &junk, 1, &params), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(CU(cuGraphAddKernelNode_v2)(&node, graph, NULL, 3, &params), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(CU(cuGraphAddKernelNode_v2)(&node, graph, NULL, 0, NULL), CUDA_ERROR_INVALID_VALUE);
+	params.gridDimX = 0;
+	CHECK_INT(CU(cuGraphAddKernelNode_v2)(&node, graph, NULL, 0, &params), CUDA_ERROR_INVALID_VALUE);
+	size_t count = 0;
+	CHECK_INT(CU(cuGraphGetNodes)(graph, NULL, &count), 0);
+	CHECK_INT(count, 0); /* nothing half made is left */
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, (CUgraph)7, 0), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(CU(cuGraphLaunch)((CUgraphExec)9, stream), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(CU(cuGraphAddChildGraphNode)(&node, graph, NULL, 0, graph), CUDA_ERROR_INVALID_VALUE);
+}
+
+TEST_MAIN()
