@@ -18,6 +18,7 @@
 #include "soft/exec/alu_table.c"
 #include "soft/exec/mem.c"
 #include "soft/exec/warp.c"
+#include "soft/exec/video.c"
 #include "soft/exec/builtin.c"
 
 #ifndef SX_LEVEL
