@@ -107,10 +107,10 @@ cl_settings_soft(struct sw_config *config)
 static void
 write_uuid(const uint8_t uuid[16], char text[41])
 {
-	char *at = text + sprintf(text, "GPU-");
+	int used = snprintf(text, 41, "GPU-");
 
 	for (int i = 0; i < 16; i++)
-		at += sprintf(at, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid[i]);
+		used += snprintf(text + used, (size_t)(41 - used), "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid[i]);
 }
 
 /* The device that one word of the list names, or -1. A UUID may be cut where it still names one device only. */

@@ -38,7 +38,7 @@ note(char *list, size_t size, const char *prefix, const struct img_entry *entry)
 	if (used + (size_t)length + 5 < size)
 		memcpy(list + used, word, (size_t)length + 1);
 	else if (used >= 4 && strcmp(list + used - 4, " ...") != 0 && used + 5 <= size)
-		strcat(list, " ...");
+		memcpy(list + used, " ...", 5);
 }
 
 static int

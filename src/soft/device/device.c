@@ -179,7 +179,7 @@ sw_open(const struct sw_config *config, const struct cuda_ops **ops)
 		sw_device.mem_total = SW_GRANULE;
 	sw_device.clock_khz = machine_clock_khz();
 	sw_device.l2_bytes = machine_cache();
-	sw_device.launch_blocking = blocking && atoi(blocking) != 0;
+	sw_device.launch_blocking = blocking && strtol(blocking, NULL, 10) != 0;
 	snprintf(sw_device.name, sizeof(sw_device.name), "farwarp software GPU (%u thread%s)", sw_device.threads,
 	         sw_device.threads == 1 ? "" : "s");
 	make_uuid(&sw_device.uuid);
