@@ -196,17 +196,13 @@ sx_same_place(const uint64_t at[SX_LANES], uint32_t exec)
 	return differ == 0;
 }
 
-/* Operand values of a slot for all lanes. */
-static inline void
-sx_atom_operand(const struct sx_warp *w, uint32_t operand, unsigned log, uint64_t value[SX_LANES])
+/* A lane's operand. */
+static inline uint64_t
+sx_atom_operand(const void *slot, unsigned log, unsigned lane)
 {
-	if (log == 3) {
-		memcpy(value, SX_S64(w, operand), 8 * SX_LANES);
-	} else {
-		uint32_t mask = log == 1 ? 0xffff : ~0u;
-		for (int l = 0; l < SX_LANES; l++)
-			value[l] = SX_S32(w, operand)[l] & mask;
-	}
+	if (log == 3)
+		return ((const uint64_t *)slot)[lane];
+	return ((const uint32_t *)slot)[lane] & (log == 1 ? 0xffff : ~0u);
 }
 
 /*
@@ -242,13 +238,40 @@ sx_atom_places(struct sx_warp *w, const struct sx_insn *i, unsigned bytes, uint6
 	return sx_at(w, i, kind, bytes, bytes, access, at);
 }
 
+/* All lanes at one place: a chain of operations, swapped in at once. */
+static inline __attribute__((always_inline)) void
+sx_atom_chain(const struct sx_warp *w, uint64_t place, unsigned log, bool plain, const void *x, const void *y, uint64_t *old, sx_rmw rmw)
+{
+	uint64_t seen = sx_peek(place, log), value;
+
+	do {
+		value = seen;
+		for (uint32_t lanes = w->exec; lanes;) {
+			unsigned l = sx_next_lane(&lanes);
+			old[l] = value;
+			value = rmw(value, sx_atom_operand(x, log, l), sx_atom_operand(y, log, l));
+		}
+		if (plain)
+			sx_poke(place, log, value);
+	} while (!plain && !sx_swap(place, log, &seen, value));
+}
+
+/* One lane of memory that no other thread reaches. */
+static inline __attribute__((always_inline)) void
+sx_atom_plain(uint64_t at, unsigned lane, unsigned log, const void *x, const void *y, uint64_t *old, sx_rmw rmw)
+{
+	*old = sx_peek(at, log);
+	sx_poke(at, log, rmw(*old, sx_atom_operand(x, log, lane), sx_atom_operand(y, log, lane)));
+}
+
 /* i: a address, b and c operands, d destination. Inlined where `rmw` is known. */
 static inline __attribute__((always_inline)) const struct sx_insn *
 sx_atom(struct sx_warp *w, const struct sx_insn *i, unsigned log, sx_rmw rmw)
 {
 	enum sx_at_kind kind = SX_MEM_KIND(i->aux);
 	bool plain = kind == SX_AT_SHARED || kind == SX_AT_SHARED_FIXED;
-	uint64_t at[SX_LANES], x[SX_LANES], y[SX_LANES], old[SX_LANES];
+	const void *x = sx_src(w, i->b), *y = sx_src(w, i->c);
+	uint64_t at[SX_LANES], old[SX_LANES];
 	uint32_t narrow[SX_LANES];
 
 	w->spinning = true;
@@ -256,42 +279,39 @@ sx_atom(struct sx_warp *w, const struct sx_insn *i, unsigned log, sx_rmw rmw)
 		return i + 1;
 	if (!sx_atom_places(w, i, 1u << log, at))
 		return NULL;
-	sx_atom_operand(w, i->b, log, x);
-	sx_atom_operand(w, i->c, log, y);
 	if (sx_same_place(at, w->exec)) {
-		uint64_t place = at[__builtin_ctz(w->exec)], seen = sx_peek(place, log), value;
-		do {
-			value = seen;
-			for (uint32_t lanes = w->exec; lanes;) {
-				unsigned l = sx_next_lane(&lanes);
-				old[l] = value;
-				value = rmw(value, x[l], y[l]);
-			}
-			if (plain)
-				sx_poke(place, log, value);
-		} while (!plain && !sx_swap(place, log, &seen, value));
+		sx_atom_chain(w, at[__builtin_ctz(w->exec)], log, plain, x, y, old, rmw);
+	} else if (plain && w->exec == ~0u) {
+		for (unsigned l = 0; l < SX_LANES; l++)
+			sx_atom_plain(at[l], l, log, x, y, &old[l], rmw);
 	} else if (plain) {
 		for (uint32_t lanes = w->exec; lanes;) {
 			unsigned l = sx_next_lane(&lanes);
-			old[l] = sx_peek(at[l], log);
-			sx_poke(at[l], log, rmw(old[l], x[l], y[l]));
+			sx_atom_plain(at[l], l, log, x, y, &old[l], rmw);
 		}
 	} else {
 		for (uint32_t lanes = w->exec; lanes;) {
 			unsigned l = sx_next_lane(&lanes);
+			uint64_t value;
 			old[l] = sx_peek(at[l], log);
-			while (!sx_swap(at[l], log, &old[l], rmw(old[l], x[l], y[l])))
-				;
+			do
+				value = rmw(old[l], sx_atom_operand(x, log, l), sx_atom_operand(y, log, l));
+			while (!sx_swap(at[l], log, &old[l], value));
 		}
 	}
 	if (i->d == SX_NO_REG)
 		return i + 1;
+	/* Lanes outside exec have nothing in `old`; they must not reach a register, not even of lanes without a thread. */
 	if (log == 3) {
-		sx_put64(w, i->d, old);
+		uint64_t *d = SX_D64(w, i->d);
+		for (int l = 0; l < SX_LANES; l++)
+			d[l] = w->exec >> l & 1 ? old[l] : d[l];
 	} else {
+		uint32_t *d = SX_D32(w, i->d);
 		for (int l = 0; l < SX_LANES; l++)
 			narrow[l] = (uint32_t)old[l];
-		sx_put32(w, i->d, narrow);
+		for (int l = 0; l < SX_LANES; l++)
+			d[l] = w->exec >> l & 1 ? narrow[l] : d[l];
 	}
 	return i + 1;
 }

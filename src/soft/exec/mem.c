@@ -840,17 +840,6 @@ sx_emit_frame(struct sx_decoder *d, const struct sx_mem_form *form, const struct
 	return true;
 }
 
-/* True when the load's destinations include its address register, which a second instruction would still need. */
-static bool
-sx_writes_address(struct sx_decoder *d, const struct sx_operand_at *at, const struct ptx_operand *const *elements,
-                  unsigned count)
-{
-	for (unsigned n = 0; n < count; n++)
-		if (at->kind != SX_AT_FIXED && elements[n]->kind == PTX_OP_REG && sxd_dst(d, elements[n]) == at->reg)
-			return true;
-	return false;
-}
-
 static bool sx_emit_arrived(struct sx_decoder *d, const struct ptx_operand *barrier, const struct sx_mem_form *form);
 
 /* st.async...mbarrier::complete_tx::bytes [a], value, [mbarrier] */
@@ -894,11 +883,11 @@ sx_decode_ldst(struct sx_decoder *d, const struct ptx_insn *in, bool load)
 	             const struct ptx_operand *const *, unsigned, unsigned) = load ? sx_emit_ld : sx_emit_st;
 	if (count <= 4)
 		return emit(d, &form, &at, elements, count, align);
-	/* Eight elements: two instructions, the one first that leaves the address register alone. */
+	/* Eight elements: two instructions. The first may overwrite the address, so both use a copy. */
+	if (load && at.kind != SX_AT_FIXED && at.kind != SX_AT_SHARED_FIXED && at.kind != SX_AT_LOCAL_VAR && at.kind != SX_AT_PARAM)
+		at.reg = sx_unary_temp(d, at.kind == SX_AT_GLOBAL ? sx_copy64 : sx_copy32, at.reg, at.kind == SX_AT_GLOBAL ? 64 : 32);
 	struct sx_operand_at upper = at;
 	upper.imm += 4 * bytes;
-	if (load && sx_writes_address(d, &at, elements, 4))
-		return emit(d, &form, &upper, elements + 4, 4, align / 2) && emit(d, &form, &at, elements, 4, align);
 	return emit(d, &form, &at, elements, 4, align) && emit(d, &form, &upper, elements + 4, 4, align / 2);
 }
 
