@@ -91,6 +91,7 @@ struct sw_context {
 	struct sw_stream *legacy; /* stream 0; made on activation */
 	struct sw_stream *streams;/* all live streams of the context, legacy included; guarded by the queue lock */
 	uint64_t unfinished;      /* work items submitted and not done; guarded by the queue lock */
+	uint32_t drainers;        /* threads that wait for that; queue lock */
 	uint64_t live_captures;   /* streams being captured; guarded by the queue lock; graph.c */
 };
 
@@ -330,7 +331,7 @@ struct sw_work {
 	int32_t priority;
 	struct sx_grid *grid;
 	uint32_t workers;             /* threads inside sx_grid_work */
-	bool starting, finished, listed;
+	bool starting, finished, listed, awaited;
 	uint64_t sequence;            /* of the RECORD, for events */
 	void *copied;                 /* parameters that did not fit in `inlined` */
 	void (*done)(struct sw_work *work, void *user); /* under the queue lock, after the state is DONE */

@@ -26,7 +26,8 @@ struct list {
 	struct sw_work *first, *last;
 };
 
-static pthread_mutex_t queue_lock = PTHREAD_MUTEX_INITIALIZER;
+/* Held for very short times only: spinning for it beats sleeping. */
+static pthread_mutex_t queue_lock = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
 static pthread_cond_t work_cond = PTHREAD_COND_INITIALIZER; /* sleeping workers */
 static pthread_cond_t done_cond = PTHREAD_COND_INITIALIZER; /* waiters for work */
 static pthread_cond_t host_cond = PTHREAD_COND_INITIALIZER; /* the host function thread */
@@ -38,7 +39,8 @@ static struct { /* all guarded by queue_lock unless it says atomic */
 	struct sw_work *free;
 	uint32_t free_count;
 	uint64_t pushes;           /* atomic: changes when something became ready; spinners watch it */
-	uint32_t started, spinning, sleeping, signalled, waiters;
+	uint32_t started, spinning, sleeping, signalled;
+	bool wake_waiters;         /* something that is waited for has ended */
 	bool polling;              /* one of the idle workers wakes by the clock */
 	bool host_started, stopping;
 	uint64_t grids;            /* launched so far: %gridid */
@@ -237,9 +239,8 @@ sw_work_depend(struct sw_work *work, struct sw_work *on)
 		if (!more) {
 			/* Out of memory for a pointer: order must hold all the same, so wait for it here. */
 			while (on->state != SW_WORK_DONE) {
-				q.waiters++;
+				on->awaited = true;
 				pthread_cond_wait(&done_cond, &queue_lock);
-				q.waiters--;
 			}
 			return;
 		}
@@ -379,6 +380,7 @@ finish_one(struct sw_work *work, struct sw_work **instant)
 	}
 	if (work->done)
 		work->done(work, work->done_user);
+	q.wake_waiters |= work->awaited || (work->ctx->drainers && !work->ctx->unfinished);
 	sw_work_unref(work);
 }
 
@@ -393,8 +395,10 @@ finish(struct sw_work *work)
 		instant = next->next;
 		finish_one(next, &instant);
 	}
-	if (q.waiters)
+	if (q.wake_waiters) {
+		q.wake_waiters = false;
 		pthread_cond_broadcast(&done_cond);
+	}
 }
 
 void
@@ -740,10 +744,10 @@ sw_work_wait(struct sw_work *work, bool blocking)
 		} while (sw_now_ns() < end);
 	}
 	sw_queue_lock();
-	q.waiters++;
-	while (!sw_work_done(work))
+	while (!sw_work_done(work)) {
+		work->awaited = true;
 		pthread_cond_wait(&done_cond, &queue_lock);
-	q.waiters--;
+	}
 	sw_queue_unlock();
 }
 
@@ -755,10 +759,10 @@ sw_queue_drain(struct sw_context *ctx)
 	while (__atomic_load_n(&ctx->unfinished, __ATOMIC_ACQUIRE) && sw_now_ns() < end)
 		cpu_pause();
 	sw_queue_lock(); /* also when nothing is left: orders us after the work that ended */
-	q.waiters++;
+	ctx->drainers++;
 	while (ctx->unfinished)
 		pthread_cond_wait(&done_cond, &queue_lock);
-	q.waiters--;
+	ctx->drainers--;
 	sw_queue_unlock();
 }
 
@@ -789,7 +793,7 @@ void
 sw_queue_forget(void)
 {
 	memset(&q, 0, sizeof(q));
-	queue_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	queue_lock = (pthread_mutex_t)PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
 	work_cond = done_cond = host_cond = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 	on_callback_thread = false;
 }
