@@ -314,9 +314,10 @@ alu_unround(uint32_t old, uint32_t aux)
 static inline float
 alu_from_f16(uint32_t h)
 {
-	/* The exponent is rebiased by a multiplication, which also makes subnormals normal. */
-	const uint32_t u = alu_bits(alu_float((h & 0x7fff) << 13) * 0x1p112f) | ((h & 0x7c00) == 0x7c00 ? 0x7f800000 : 0);
-	return alu_float(u | (h & 0x8000) << 16);
+	const uint32_t m = h & 0x7fff;
+	const uint32_t normal = (m << 13) + (m < 0x7c00 ? 112u << 23 : 224u << 23);
+	const uint32_t small = alu_bits((float)(int32_t)m * 0x1p-24f); /* no subnormal f32 on the way: those are slow */
+	return alu_float((m < 0x400 ? small : normal) | (h & 0x8000) << 16);
 }
 static inline float
 alu_from_bf16(uint32_t h)
@@ -335,21 +336,17 @@ alu_narrow(uint32_t u, unsigned ebits, unsigned mbits, enum alu_rounding mode)
 {
 	const uint32_t a = u & 0x7fffffff, e = a >> 23, bias = (1u << (ebits - 1)) - 1;
 	const uint32_t shift0 = 23 - mbits, lowest = 128 - bias; /* biased f32 exponent of the smallest normal value */
-	uint32_t v = a - ((127 - bias) << 23), shift = shift0;
-	if (ebits < 8 && e < lowest) { /* becomes subnormal */
-		v = (a & 0x7fffff) | (e ? 0x800000 : 0);
-		shift = shift0 + (lowest - e) < 25 ? shift0 + (lowest - e) : 25;
-	}
+	const uint32_t tiny = shift0 + lowest - e, mantissa = (a & 0x7fffff) | (e ? 0x800000 : 0);
+	const bool subnormal = ebits < 8 && e < lowest;
+	const uint32_t v = subnormal ? mantissa : a - ((127 - bias) << 23);
+	const uint32_t shift = subnormal ? (tiny < 25 ? tiny : 25) : shift0;
 	const uint32_t q = v >> shift, rest = v & ((1u << shift) - 1), half = 1u << (shift - 1);
-	const bool sign = u >> 31;
-	bool up;
 	if (mode == TO_RN)
-		up = rest > half || (rest == half && (q & 1));
-	else if (mode == TO_RNA)
-		up = rest >= half;
-	else
-		up = rest != 0 && ((mode == TO_RP && !sign) || (mode == TO_RM && sign));
-	return q + up;
+		return q + (rest + (q & 1) > half);
+	if (mode == TO_RNA)
+		return q + (rest >= half);
+	const uint32_t away = mode == TO_RP ? ~u >> 31 : mode == TO_RM ? u >> 31 : 0;
+	return q + (rest ? away : 0);
 }
 /* Whether a value beyond the largest one becomes infinite rather than the largest one. */
 static inline bool
@@ -362,14 +359,16 @@ alu_to_f16_mode(float x, enum alu_rounding mode)
 {
 	const uint32_t u = alu_bits(x), a = u & 0x7fffffff, q = alu_narrow(u, 5, 10, mode);
 	const uint32_t r = q < 0x7c00 ? q : alu_over(u, mode) ? 0x7c00 : 0x7bff;
-	return a > 0x7f800000 ? ALU_NAN16 : (a == 0x7f800000 ? 0x7c00 : r) | (u >> 16 & 0x8000);
+	const uint32_t infinite = (a == 0x7f800000 ? 0x7c00 : r) | (u >> 16 & 0x8000);
+	return a > 0x7f800000 ? ALU_NAN16 : infinite;
 }
 static inline uint32_t
 alu_to_bf16_mode(float x, enum alu_rounding mode)
 {
 	const uint32_t u = alu_bits(x), a = u & 0x7fffffff, q = alu_narrow(u, 8, 7, mode);
 	const uint32_t r = q < 0x7f80 ? q : alu_over(u, mode) ? 0x7f80 : 0x7f7f;
-	return a > 0x7f800000 ? ALU_NAN16 : (a == 0x7f800000 ? 0x7f80 : r) | (u >> 16 & 0x8000);
+	const uint32_t infinite = (a == 0x7f800000 ? 0x7f80 : r) | (u >> 16 & 0x8000);
+	return a > 0x7f800000 ? ALU_NAN16 : infinite;
 }
 static inline uint32_t
 alu_to_f16(float x)
@@ -391,10 +390,10 @@ alu_odd(double x)
 {
 	const float f = (float)x;
 	const double back = f;
-	uint32_t u = alu_bits(f);
-	const uint32_t toward = __builtin_fabs(back) > __builtin_fabs(x) ? 0xffffffffu : 1;
-	u += (back != x && x == x && !(u & 1)) ? toward : 0;
-	return alu_float(u);
+	const uint32_t u = alu_bits(f), even = (u & 1) - 1;
+	const int64_t below = (int64_t)(alu_bits64(__builtin_fabs(x)) - alu_bits64(__builtin_fabs(back)));
+	const uint32_t toward = (uint32_t)(below >> 63) | 1; /* one step of the magnitude; a NaN stays one */
+	return alu_float(u + (back != x ? toward & even : 0));
 }
 
 /* ---- decoding ---------------------------------------------------------------------------------------------------------- */

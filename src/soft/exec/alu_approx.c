@@ -12,7 +12,7 @@
 static inline float
 alu_ex2(float x)
 {
-	const float c = x < -160.0f ? -160.0f : x > 130.0f ? 130.0f : x == x ? x : 0.0f;
+	const float low = x > -160.0f ? x : -160.0f, c = low < 130.0f ? low : 130.0f; /* NaN goes with the low ones */
 	const float k = c + ALU_ROUND_MAGIC - ALU_ROUND_MAGIC, f = c - k;
 	float q = 1.525273380e-5f;
 	q = q * f + 1.540353039e-4f;
@@ -43,7 +43,8 @@ alu_lg2(float x)
 	q = q * s2 + 9.617966939e-1f;
 	q = q * s2 + 2.885390082f;
 	const float r = (float)(e - (small ? 23 : 0)) + s * q;
-	return x == 0.0f ? -INFINITY : !(x > 0.0f) ? alu_float(ALU_NAN32) : x == INFINITY ? x : r;
+	const float zero = x == 0.0f ? -INFINITY : r, infinite = x == INFINITY ? x : zero;
+	return x >= 0.0f ? infinite : alu_float(ALU_NAN32);
 }
 
 /* sin(x + quarter * pi / 2). The reduction is in double; beyond 2^50 quarter turns nothing is left of the argument. */

@@ -15,7 +15,7 @@ static inline uint32_t
 alu_finite_half(uint32_t h, uint32_t infinity, uint32_t aux)
 {
 	h -= aux & AUX_SATFINITE && (h & 0x7fff) == infinity;
-	return aux & AUX_RELU && h & 0x8000 && h != ALU_NAN16 ? 0 : h;
+	return h & (aux & AUX_RELU ? 0x8000 : 0) ? 0 : h; /* NaN is positive */
 }
 static inline enum alu_rounding
 alu_mode(uint32_t aux)
@@ -51,15 +51,17 @@ static inline uint32_t
 alu_to_small(float x, unsigned ebits, unsigned mbits, uint32_t most, uint32_t nan, uint32_t aux)
 {
 	const uint32_t u = alu_bits(x), q = alu_narrow(u, ebits, mbits, TO_RN), sign = u >> 31 << (ebits + mbits);
-	const uint32_t r = aux & AUX_RELU && sign ? 0 : (q > most ? most : q) | sign;
+	const uint32_t finite = (q > most ? most : q) | sign, r = sign & (aux & AUX_RELU ? ~0u : 0) ? 0 : finite;
 	return (u & 0x7fffffff) > 0x7f800000 ? nan : r;
 }
 static inline float
 alu_from_small(uint32_t code, unsigned ebits, unsigned mbits)
 {
 	const uint32_t magnitude = code & ((1u << (ebits + mbits)) - 1), sign = code >> (ebits + mbits) & 1;
-	const float scale = alu_float((254u - ((1u << (ebits - 1)) - 1)) << 23); /* 2^(127 - bias) */
-	return alu_float(alu_bits(alu_float(magnitude << (23 - mbits)) * scale) | sign << 31);
+	const uint32_t bias = (1u << (ebits - 1)) - 1;
+	const uint32_t normal = (magnitude << (23 - mbits)) + ((127 - bias) << 23);
+	const uint32_t small = alu_bits((float)(int32_t)magnitude * alu_float((128 - bias - mbits) << 23));
+	return alu_float((magnitude < 1u << mbits ? small : normal) | sign << 31);
 }
 /* To f16, exactly. e5m2 has infinities, e4m3 only NaN. */
 static inline uint32_t
@@ -71,7 +73,7 @@ alu_small_f16(uint32_t code, unsigned ebits, unsigned mbits, uint32_t aux)
 		h = all == 0x7f ? ALU_NAN16 : h;
 	if (ebits == 5)
 		h = all > 0x7c ? ALU_NAN16 : code << 8;
-	return aux & AUX_RELU && h & 0x8000 && h != ALU_NAN16 ? 0 : h;
+	return h & (aux & AUX_RELU ? 0x8000 : 0) ? 0 : h;
 }
 #define ALU_SMALL_HANDLERS(name, ebits, mbits, most, nan, shift) \
 	ALU_2(sx_cvt_##name##_f32, uint32_t, float, float, \

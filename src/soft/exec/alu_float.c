@@ -177,11 +177,11 @@ alu_pick_f32(float x, float y, bool greater, uint32_t aux)
 		x = __builtin_fabsf(x);
 		y = __builtin_fabsf(y);
 	}
-	const bool xn = (alu_bits(x) & 0x7fffffff) > 0x7f800000, yn = (alu_bits(y) & 0x7fffffff) > 0x7f800000;
-	uint32_t r = alu_bits((alu_order(x) < alu_order(y)) == greater ? y : x);
-	r = xn ? alu_bits(y) : yn ? alu_bits(x) : r;
-	const bool nan = (xn & yn) | ((xn | yn) & ((aux & AUX_NAN) != 0));
-	return alu_float(nan ? ALU_NAN32 : r ^ sign);
+	const uint32_t less = (alu_order(x) < alu_order(y)) == greater ? alu_bits(y) : alu_bits(x);
+	const uint32_t number = x != x ? alu_bits(y) : less;     /* also the NaN, if both are */
+	const uint32_t r = (y != y ? alu_bits(x) : number) ^ sign;
+	const float tested = aux & AUX_NAN ? (y != y ? y : x) : alu_float(r); /* NaN exactly when the result is */
+	return tested != tested ? alu_float(ALU_NAN32) : alu_float(r);
 }
 ALU_2(sx_min_f32, float, float, float, alu_pick_f32(x, y, false, 0))
 ALU_2(sx_max_f32, float, float, float, alu_pick_f32(x, y, true, 0))

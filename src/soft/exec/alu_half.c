@@ -10,67 +10,59 @@
 /* A row's number says the type. */
 enum { HALF_BF16 = AUX_ROW, HALF_X2 = AUX_ROW << 1 };
 
-static inline float
-alu_widen(uint32_t h, uint32_t aux)
-{
-	if (aux & HALF_BF16)
-		return alu_from_bf16(aux & AUX_FTZ && !(h & 0x7f80) ? h & 0x8000 : h);
-	return alu_from_f16(aux & AUX_FTZ && !(h & 0x7c00) ? h & 0x8000 : h);
-}
-/* A result's bits: NaN to the ISA's, .relu, .ftz. */
+/* .ftz of a source, before it is widened; and a result's bits: .ftz, .relu, NaN to the ISA's. */
 static inline uint32_t
-alu_half_bits(uint32_t h, uint32_t aux)
+alu_half_flush(uint32_t h, uint32_t infinity)
 {
-	const uint32_t infinity = aux & HALF_BF16 ? 0x7f80 : 0x7c00;
-	const bool nan = (h & 0x7fff) > infinity, tiny = aux & AUX_FTZ && !(h & infinity);
-	h = tiny ? h & 0x8000 : h;
-	h = aux & AUX_RELU && h & 0x8000 ? 0 : h;
-	return nan ? ALU_NAN16 : h;
+	return h & infinity ? h : h & 0x8000;
+}
+static inline uint32_t
+alu_half_bits(uint32_t h, uint32_t infinity, uint32_t aux)
+{
+	const uint32_t relu = aux & AUX_RELU ? 0x8000 : 0, ftz = aux & AUX_FTZ ? infinity : 0x7fff;
+	const uint32_t kept = h & ftz ? h : h & 0x8000, cut = kept & relu ? 0 : kept;
+	return (h & 0x7fff) > infinity ? ALU_NAN16 : cut;
 }
 
-#if defined(__AVX512F__) && defined(__AVX512BW__)
 static inline void
 alu_half_load(const struct sx_warp *w, uint32_t operand, unsigned high, uint32_t aux, struct alu_f32 *to)
 {
 	const uint32_t *s = SX_S32(w, operand);
-	if (aux & (HALF_BF16 | AUX_FTZ)) {
-		ALU_LANES to->v[l] = alu_widen(s[l] >> (high ? 16 : 0) & 0xffff, aux);
-		return;
-	}
-	for (unsigned k = 0; k < SX_LANES; k += 16) {
-		const __m512i x = _mm512_load_si512(s + k);
-		const __m256i h = _mm512_cvtepi32_epi16(high ? _mm512_srli_epi32(x, 16) : x);
-		_mm512_store_ps(to->v + k, _mm512_cvtph_ps(h));
+	const unsigned shift = high ? 16 : 0;
+
+	if (aux & HALF_BF16 && aux & AUX_FTZ) {
+		ALU_LANES to->v[l] = alu_from_bf16(alu_half_flush(s[l] >> shift & 0xffff, 0x7f80));
+	} else if (aux & HALF_BF16) {
+		ALU_LANES to->v[l] = alu_from_bf16(s[l] >> shift);
+	} else if (aux & AUX_FTZ) {
+		ALU_LANES to->v[l] = alu_from_f16(alu_half_flush(s[l] >> shift & 0xffff, 0x7c00));
+	} else {
+#if defined(__AVX512F__)
+		for (unsigned k = 0; k < SX_LANES; k += 16) {
+			const __m512i x = _mm512_load_si512(s + k);
+			const __m256i h = _mm512_cvtepi32_epi16(high ? _mm512_srli_epi32(x, 16) : x);
+			_mm512_store_ps(to->v + k, _mm512_cvtph_ps(h));
+		}
+#else
+		ALU_LANES to->v[l] = alu_from_f16(s[l] >> shift & 0xffff);
+#endif
 	}
 }
 static inline void
 alu_half_narrow(const struct alu_f32 *from, uint32_t aux, uint32_t *to)
 {
 	if (aux & HALF_BF16) {
-		ALU_LANES to[l] = alu_half_bits(alu_to_bf16(from->v[l]), aux);
+		ALU_LANES to[l] = alu_half_bits(alu_to_bf16(from->v[l]), 0x7f80, aux);
 		return;
 	}
+#if defined(__AVX512F__)
 	for (unsigned k = 0; k < SX_LANES; k += 16)
 		_mm512_store_si512(to + k, _mm512_cvtepu16_epi32(_mm512_cvtps_ph(_mm512_load_ps(from->v + k), 0)));
-	ALU_LANES to[l] = alu_half_bits(to[l], aux);
-}
+	ALU_LANES to[l] = alu_half_bits(to[l], 0x7c00, aux);
 #else
-static inline void
-alu_half_load(const struct sx_warp *w, uint32_t operand, unsigned high, uint32_t aux, struct alu_f32 *to)
-{
-	const uint32_t *s = SX_S32(w, operand);
-	const unsigned shift = high ? 16 : 0;
-	ALU_LANES to->v[l] = alu_widen(s[l] >> shift & 0xffff, aux);
-}
-static inline void
-alu_half_narrow(const struct alu_f32 *from, uint32_t aux, uint32_t *to)
-{
-	if (aux & HALF_BF16)
-		ALU_LANES to[l] = alu_half_bits(alu_to_bf16(from->v[l]), aux);
-	else
-		ALU_LANES to[l] = alu_half_bits(alu_to_f16(from->v[l]), aux);
-}
+	ALU_LANES to[l] = alu_half_bits(alu_to_f16(from->v[l]), 0x7c00, aux);
 #endif
+}
 
 static inline void
 alu_half_store(const struct sx_warp *w, const struct sx_insn *i, struct alu_f32 r[2])
@@ -91,15 +83,19 @@ static inline float
 alu_add_odd(float p, float z)
 {
 	const float s = p + z, t = s - p, rest = (p - (s - t)) + (z - t);
-	const uint32_t u = alu_bits(s), toward = (rest > 0) == (s > 0) ? 1 : 0xffffffff;
-	return alu_float(u + (((rest < 0) | (rest > 0)) & !(u & 1) ? toward : 0));
+	const uint32_t u = alu_bits(s), even = (u & 1) - 1;
+	const uint32_t toward = (uint32_t)((int32_t)(u ^ alu_bits(rest)) >> 31) | 1;
+	const uint32_t step = (alu_bits(rest) & 0x7fffffff) - 1 < 0x7f800000 ? toward & even : 0; /* not for 0 and NaN */
+	return alu_float(u + step);
 }
 static inline double
 alu_add_odd64(double p, double z)
 {
 	const double s = p + z, t = s - p, rest = (p - (s - t)) + (z - t);
-	const uint64_t u = alu_bits64(s), toward = (rest > 0) == (s > 0) ? 1 : UINT64_MAX;
-	return alu_double(u + (((rest < 0) | (rest > 0)) & !(u & 1) ? toward : 0));
+	const uint64_t u = alu_bits64(s), even = (u & 1) - 1;
+	const uint64_t toward = (uint64_t)((int64_t)(u ^ alu_bits64(rest)) >> 63) | 1;
+	const uint64_t step = (alu_bits64(rest) & INT64_MAX) - 1 < 0x7ffull << 52 ? toward & even : 0;
+	return alu_double(u + step);
 }
 
 /* f16 products are exact in f32, bf16 ones in double. */

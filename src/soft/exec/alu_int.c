@@ -2,44 +2,51 @@
  * Integer arithmetic, logic and shifts. Not here: compare and select (alu_cmp.c), conversion (alu_cvt.c), permute and mov
  * (alu_mov.c), video instructions (alu_video.c).
  *
- * 16-bit values stand zero-extended in 32-bit slots; a signed one is read through (int16_t).
+ * 16-bit values stand zero-extended in 32-bit slots; a signed one is read through alu_s16().
  * Where the ISA leaves a result open (division by zero) the value is what hardware gives, and nothing traps.
  */
 #include "soft/exec/alu.h"
 
+/* Shifts rather than narrow types: these stay in 32-bit vectors. */
+static inline int32_t
+alu_s16(uint32_t x)
+{
+	return (int32_t)(x << 16) >> 16;
+}
+
 /* ---- add, sub, mul, mad -------------------------------------------------------------------------------------------- */
 
-ALU_2(sx_add_16, uint32_t, uint32_t, uint32_t, (uint16_t)(x + y))
+ALU_2(sx_add_16, uint32_t, uint32_t, uint32_t, 0xffff & (x + y))
 ALU_2(sx_add_32, uint32_t, uint32_t, uint32_t, x + y)
 ALU_2(sx_add_64, uint64_t, uint64_t, uint64_t, x + y)
 ALU_2(sx_add_16x2, uint32_t, uint32_t, uint32_t, ((x & 0x7fff7fff) + (y & 0x7fff7fff)) ^ ((x ^ y) & 0x80008000))
-ALU_2(sx_sub_16, uint32_t, uint32_t, uint32_t, (uint16_t)(x - y))
+ALU_2(sx_sub_16, uint32_t, uint32_t, uint32_t, 0xffff & (x - y))
 ALU_2(sx_sub_32, uint32_t, uint32_t, uint32_t, x - y)
 ALU_2(sx_sub_64, uint64_t, uint64_t, uint64_t, x - y)
-ALU_2(sx_mul_lo_16, uint32_t, uint32_t, uint32_t, (uint16_t)(x * y))
+ALU_2(sx_mul_lo_16, uint32_t, uint32_t, uint32_t, 0xffff & (x * y))
 ALU_2(sx_mul_lo_32, uint32_t, uint32_t, uint32_t, x * y)
 ALU_2(sx_mul_lo_64, uint64_t, uint64_t, uint64_t, x * y)
 ALU_2(sx_mul_hi_u16, uint32_t, uint32_t, uint32_t, x * y >> 16)
-ALU_2(sx_mul_hi_s16, uint32_t, uint32_t, uint32_t, (uint16_t)((int16_t)x * (int16_t)y >> 16))
+ALU_2(sx_mul_hi_s16, uint32_t, uint32_t, uint32_t, 0xffff & (alu_s16(x) * alu_s16(y) >> 16))
 ALU_2(sx_mul_hi_u32, uint32_t, uint32_t, uint32_t, (uint64_t)x * y >> 32)
 ALU_2(sx_mul_hi_s32, uint32_t, int32_t, int32_t, (uint64_t)((int64_t)x * y) >> 32)
 ALU_2(sx_mul_hi_u64, uint64_t, uint64_t, uint64_t, (unsigned __int128)x * y >> 64)
 ALU_2(sx_mul_hi_s64, uint64_t, int64_t, int64_t, (unsigned __int128)((__int128)x * y) >> 64)
 ALU_2(sx_mul_wide_u16, uint32_t, uint32_t, uint32_t, x * y)
-ALU_2(sx_mul_wide_s16, uint32_t, uint32_t, uint32_t, (int16_t)x * (int16_t)y)
+ALU_2(sx_mul_wide_s16, uint32_t, uint32_t, uint32_t, alu_s16(x) * alu_s16(y))
 ALU_2(sx_mul_wide_u32, uint64_t, uint32_t, uint32_t, (uint64_t)x * y)
 ALU_2(sx_mul_wide_s32, uint64_t, int32_t, int32_t, (int64_t)x * y)
-ALU_3(sx_mad_lo_16, uint32_t, uint32_t, uint32_t, uint32_t, (uint16_t)(x * y + z))
+ALU_3(sx_mad_lo_16, uint32_t, uint32_t, uint32_t, uint32_t, 0xffff & (x * y + z))
 ALU_3(sx_mad_lo_32, uint32_t, uint32_t, uint32_t, uint32_t, x * y + z)
 ALU_3(sx_mad_lo_64, uint64_t, uint64_t, uint64_t, uint64_t, x * y + z)
-ALU_3(sx_mad_hi_u16, uint32_t, uint32_t, uint32_t, uint32_t, (uint16_t)((x * y >> 16) + z))
-ALU_3(sx_mad_hi_s16, uint32_t, uint32_t, uint32_t, uint32_t, (uint16_t)(((uint32_t)((int16_t)x * (int16_t)y) >> 16) + z))
+ALU_3(sx_mad_hi_u16, uint32_t, uint32_t, uint32_t, uint32_t, 0xffff & ((x * y >> 16) + z))
+ALU_3(sx_mad_hi_s16, uint32_t, uint32_t, uint32_t, uint32_t, 0xffff & (((uint32_t)(alu_s16(x) * alu_s16(y)) >> 16) + z))
 ALU_3(sx_mad_hi_u32, uint32_t, uint32_t, uint32_t, uint32_t, (uint32_t)((uint64_t)x * y >> 32) + z)
 ALU_3(sx_mad_hi_s32, uint32_t, int32_t, int32_t, uint32_t, (uint32_t)((uint64_t)((int64_t)x * y) >> 32) + z)
 ALU_3(sx_mad_hi_u64, uint64_t, uint64_t, uint64_t, uint64_t, (uint64_t)((unsigned __int128)x * y >> 64) + z)
 ALU_3(sx_mad_hi_s64, uint64_t, int64_t, int64_t, uint64_t, (uint64_t)((unsigned __int128)((__int128)x * y) >> 64) + z)
 ALU_3(sx_mad_wide_u16, uint32_t, uint32_t, uint32_t, uint32_t, x * y + z)
-ALU_3(sx_mad_wide_s16, uint32_t, uint32_t, uint32_t, uint32_t, (uint32_t)((int16_t)x * (int16_t)y) + z)
+ALU_3(sx_mad_wide_s16, uint32_t, uint32_t, uint32_t, uint32_t, (uint32_t)(alu_s16(x) * alu_s16(y)) + z)
 ALU_3(sx_mad_wide_u32, uint64_t, uint32_t, uint32_t, uint64_t, (uint64_t)x * y + z)
 ALU_3(sx_mad_wide_s32, uint64_t, int32_t, int32_t, uint64_t, (uint64_t)((int64_t)x * y) + z)
 
@@ -73,9 +80,9 @@ ALU_3(sx_mad24_lo_s32, uint32_t, uint32_t, uint32_t, uint32_t, (uint32_t)alu_mul
 ALU_3(sx_mad24_hi_s32, uint32_t, uint32_t, uint32_t, uint32_t, (uint32_t)(alu_mul24_s(x, y) >> 16) + z)
 ALU_3(sx_mad24_hi_sat_s32, uint32_t, uint32_t, uint32_t, int32_t, alu_clamp_s32((alu_mul24_s(x, y) >> 16) + z))
 
-ALU_3(sx_sad_u16, uint32_t, uint32_t, uint32_t, uint32_t, (uint16_t)(z + (x < y ? y - x : x - y)))
+ALU_3(sx_sad_u16, uint32_t, uint32_t, uint32_t, uint32_t, 0xffff & (z + (x < y ? y - x : x - y)))
 ALU_3(sx_sad_s16, uint32_t, uint32_t, uint32_t, uint32_t,
-      (uint16_t)(z + (uint32_t)((int16_t)x < (int16_t)y ? (int16_t)y - (int16_t)x : (int16_t)x - (int16_t)y)))
+      0xffff & (z + (uint32_t)(alu_s16(x) < alu_s16(y) ? alu_s16(y) - alu_s16(x) : alu_s16(x) - alu_s16(y))))
 ALU_3(sx_sad_u32, uint32_t, uint32_t, uint32_t, uint32_t, z + (x < y ? y - x : x - y))
 ALU_3(sx_sad_s32, uint32_t, uint32_t, uint32_t, uint32_t, z + ((int32_t)x < (int32_t)y ? y - x : x - y))
 ALU_3(sx_sad_u64, uint64_t, uint64_t, uint64_t, uint64_t, z + (x < y ? y - x : x - y))
@@ -101,23 +108,61 @@ alu_div_u64(uint64_t x, uint64_t y)
 {
 	return !y ? UINT64_MAX : (x | y) >> 32 ? x / y : (uint32_t)x / (uint32_t)y;
 }
-static inline uint64_t
-alu_div_s64(int64_t x, int64_t y)
+/* Integers below 2^52 as doubles and back, by the bits. Their quotients are exact when cut, like the 32-bit ones above. */
+static inline double
+alu_double52(uint64_t x)
 {
-	return !y ? UINT64_MAX : y == -1 ? 0 - (uint64_t)x : (uint64_t)(x / y);
+	return alu_double(x | 0x4330000000000000) - 0x1p52;
 }
-ALU_2(sx_div_u16, uint32_t, uint32_t, uint32_t, (uint16_t)alu_div_u32(x, y))
-ALU_2(sx_div_s16, uint32_t, uint32_t, uint32_t, (uint16_t)alu_div_s32((int16_t)x, (int16_t)y))
+static inline uint64_t
+alu_quotient52(uint64_t x, uint64_t y)
+{
+	const double q = __builtin_floor(alu_double52(x) / alu_double52(y ? y : 1));
+	return alu_bits64(q + 0x1p52) & 0xfffffffffffff;
+}
+static inline uint64_t
+alu_abs64(uint64_t x)
+{
+	return (int64_t)x < 0 ? 0 - x : x;
+}
+/* Quotients (or with `rem` remainders) of 64-bit values: vectors while every magnitude is below 2^52. */
+static inline void
+alu_divide_64(const struct sx_warp *w, const struct sx_insn *i, bool is_signed, bool rem)
+{
+	const uint64_t *a = ALU_SRC(uint64_t, i->a), *b = ALU_SRC(uint64_t, i->b);
+	uint64_t q[SX_LANES] __attribute__((aligned(64))), large = 0;
+
+	ALU_LANES large |= is_signed ? alu_abs64(a[l]) | alu_abs64(b[l]) : a[l] | b[l];
+	if (large >> 52 == 0)
+		ALU_LANES q[l] = alu_quotient52(is_signed ? alu_abs64(a[l]) : a[l], is_signed ? alu_abs64(b[l]) : b[l]);
+	else
+		for (unsigned l = 0; l < SX_LANES; l++)
+			q[l] = alu_div_u64(is_signed ? alu_abs64(a[l]) : a[l], is_signed ? alu_abs64(b[l]) : b[l]);
+	if (is_signed)
+		ALU_LANES q[l] = (int64_t)(a[l] ^ b[l]) < 0 ? 0 - q[l] : q[l];
+	ALU_LANES q[l] = b[l] ? q[l] : UINT64_MAX;
+	if (rem)
+		ALU_LANES q[l] = a[l] - q[l] * b[l];
+	sx_put64(w, i->d, q);
+}
+#define ALU_DIVIDE(name, is_signed, rem) \
+	ALU_HANDLER(name) \
+	{ \
+		alu_divide_64(w, i, is_signed, rem); \
+		return i + 1; \
+	}
+ALU_DIVIDE(sx_div_u64, false, false)
+ALU_DIVIDE(sx_div_s64, true, false)
+ALU_DIVIDE(sx_rem_u64, false, true)
+ALU_DIVIDE(sx_rem_s64, true, true)
+ALU_2(sx_div_u16, uint32_t, uint32_t, uint32_t, 0xffff & alu_div_u32(x, y))
+ALU_2(sx_div_s16, uint32_t, uint32_t, uint32_t, 0xffff & alu_div_s32(alu_s16(x), alu_s16(y)))
 ALU_2(sx_div_u32, uint32_t, uint32_t, uint32_t, alu_div_u32(x, y))
 ALU_2(sx_div_s32, uint32_t, int32_t, int32_t, alu_div_s32(x, y))
-ALU_2(sx_div_u64, uint64_t, uint64_t, uint64_t, alu_div_u64(x, y))
-ALU_2(sx_div_s64, uint64_t, int64_t, int64_t, alu_div_s64(x, y))
-ALU_2(sx_rem_u16, uint32_t, uint32_t, uint32_t, (uint16_t)(x - alu_div_u32(x, y) * y))
-ALU_2(sx_rem_s16, uint32_t, uint32_t, uint32_t, (uint16_t)(x - alu_div_s32((int16_t)x, (int16_t)y) * y))
+ALU_2(sx_rem_u16, uint32_t, uint32_t, uint32_t, 0xffff & (x - alu_div_u32(x, y) * y))
+ALU_2(sx_rem_s16, uint32_t, uint32_t, uint32_t, 0xffff & (x - alu_div_s32(alu_s16(x), alu_s16(y)) * y))
 ALU_2(sx_rem_u32, uint32_t, uint32_t, uint32_t, x - alu_div_u32(x, y) * y)
 ALU_2(sx_rem_s32, uint32_t, int32_t, int32_t, (uint32_t)x - alu_div_s32(x, y) * (uint32_t)y)
-ALU_2(sx_rem_u64, uint64_t, uint64_t, uint64_t, x - alu_div_u64(x, y) * y)
-ALU_2(sx_rem_s64, uint64_t, int64_t, int64_t, (uint64_t)x - alu_div_s64(x, y) * (uint64_t)y)
 
 /* ---- min, max, neg, abs -------------------------------------------------------------------------------------------- */
 
@@ -135,21 +180,21 @@ alu_pick_u16x2(uint32_t x, uint32_t y, bool greater)
 static inline uint32_t
 alu_pick_s16x2(uint32_t x, uint32_t y, bool greater, bool relu)
 {
-	int32_t xl = (int16_t)x, yl = (int16_t)y, xh = (int32_t)x >> 16, yh = (int32_t)y >> 16;
+	int32_t xl = alu_s16(x), yl = alu_s16(y), xh = (int32_t)x >> 16, yh = (int32_t)y >> 16;
 	xl = (xl < yl) == greater ? yl : xl;
 	xh = (xh < yh) == greater ? yh : xh;
 	if (relu) {
 		xl = alu_relu_s32(xl);
 		xh = alu_relu_s32(xh);
 	}
-	return (uint16_t)xl | (uint32_t)xh << 16;
+	return (xl & 0xffff) | (uint32_t)xh << 16;
 }
 #define ALU_MIN(x, y) ((x) < (y) ? (x) : (y))
 #define ALU_MAX(x, y) ((x) > (y) ? (x) : (y))
 ALU_2(sx_min_u32, uint32_t, uint32_t, uint32_t, ALU_MIN(x, y)) /* also u16: both are zero-extended */
 ALU_2(sx_max_u32, uint32_t, uint32_t, uint32_t, ALU_MAX(x, y))
-ALU_2(sx_min_s16, uint32_t, uint32_t, uint32_t, (int16_t)x < (int16_t)y ? x : y)
-ALU_2(sx_max_s16, uint32_t, uint32_t, uint32_t, (int16_t)x > (int16_t)y ? x : y)
+ALU_2(sx_min_s16, uint32_t, uint32_t, uint32_t, alu_s16(x) < alu_s16(y) ? x : y)
+ALU_2(sx_max_s16, uint32_t, uint32_t, uint32_t, alu_s16(x) > alu_s16(y) ? x : y)
 ALU_2(sx_min_s32, int32_t, int32_t, int32_t, ALU_MIN(x, y))
 ALU_2(sx_max_s32, int32_t, int32_t, int32_t, ALU_MAX(x, y))
 ALU_2(sx_min_relu_s32, int32_t, int32_t, int32_t, alu_relu_s32(ALU_MIN(x, y)))
@@ -164,10 +209,10 @@ ALU_2(sx_min_s16x2, uint32_t, uint32_t, uint32_t, alu_pick_s16x2(x, y, false, fa
 ALU_2(sx_max_s16x2, uint32_t, uint32_t, uint32_t, alu_pick_s16x2(x, y, true, false))
 ALU_2(sx_min_relu_s16x2, uint32_t, uint32_t, uint32_t, alu_pick_s16x2(x, y, false, true))
 ALU_2(sx_max_relu_s16x2, uint32_t, uint32_t, uint32_t, alu_pick_s16x2(x, y, true, true))
-ALU_1(sx_neg_16, uint32_t, uint32_t, (uint16_t)(0 - x))
+ALU_1(sx_neg_16, uint32_t, uint32_t, 0xffff & (0 - x))
 ALU_1(sx_neg_32, uint32_t, uint32_t, 0 - x)
 ALU_1(sx_neg_64, uint64_t, uint64_t, 0 - x)
-ALU_1(sx_abs_16, uint32_t, uint32_t, (uint16_t)((int16_t)x < 0 ? 0 - x : x))
+ALU_1(sx_abs_16, uint32_t, uint32_t, 0xffff & (alu_s16(x) < 0 ? 0 - x : x))
 ALU_1(sx_abs_32, uint32_t, uint32_t, (int32_t)x < 0 ? 0 - x : x)
 ALU_1(sx_abs_64, uint64_t, uint64_t, (int64_t)x < 0 ? 0 - x : x)
 
@@ -179,7 +224,7 @@ ALU_2(sx_or_32, uint32_t, uint32_t, uint32_t, x | y)
 ALU_2(sx_or_64, uint64_t, uint64_t, uint64_t, x | y)
 ALU_2(sx_xor_32, uint32_t, uint32_t, uint32_t, x ^ y)
 ALU_2(sx_xor_64, uint64_t, uint64_t, uint64_t, x ^ y)
-ALU_1(sx_not_16, uint32_t, uint32_t, (uint16_t)~x)
+ALU_1(sx_not_16, uint32_t, uint32_t, 0xffff & ~x)
 ALU_1(sx_not_32, uint32_t, uint32_t, ~x)
 ALU_1(sx_not_64, uint64_t, uint64_t, ~x)
 ALU_1(sx_cnot_32, uint32_t, uint32_t, x == 0)
@@ -207,12 +252,12 @@ ALU_HANDLER(sx_not_pred)
 }
 
 /* Shift counts beyond the width clamp to it. */
-ALU_2(sx_shl_16, uint32_t, uint32_t, uint32_t, y < 16 ? (uint16_t)(x << (y & 15)) : 0)
+ALU_2(sx_shl_16, uint32_t, uint32_t, uint32_t, y < 16 ? 0xffff & (x << (y & 15)) : 0)
 ALU_2(sx_shl_32, uint32_t, uint32_t, uint32_t, y < 32 ? x << (y & 31) : 0)
 ALU_2(sx_shl_64, uint64_t, uint64_t, uint32_t, y < 64 ? x << (y & 63) : 0)
 ALU_2(sx_shr_u32, uint32_t, uint32_t, uint32_t, y < 32 ? x >> (y & 31) : 0) /* also 16 bits */
 ALU_2(sx_shr_u64, uint64_t, uint64_t, uint32_t, y < 64 ? x >> (y & 63) : 0)
-ALU_2(sx_shr_s16, uint32_t, uint32_t, uint32_t, (uint16_t)((int16_t)x >> (y < 15 ? y : 15)))
+ALU_2(sx_shr_s16, uint32_t, uint32_t, uint32_t, 0xffff & (alu_s16(x) >> (y < 15 ? y : 15)))
 ALU_2(sx_shr_s32, int32_t, int32_t, uint32_t, x >> (y < 31 ? y : 31))
 ALU_2(sx_shr_s64, int64_t, int64_t, uint32_t, x >> (y < 63 ? y : 63))
 
@@ -359,9 +404,9 @@ ALU_2(sx_szext_wrap_s32, uint32_t, uint32_t, uint32_t, alu_szext(x, y, false, tr
 
 /* Byte k and half k of a register, signed or not. */
 #define ALU_U8(x, k) ((int32_t)((x) >> 8 * (k) & 0xff))
-#define ALU_S8(x, k) ((int32_t)(int8_t)((x) >> 8 * (k)))
+#define ALU_S8(x, k) ((int32_t)((x) << (24 - 8 * (k))) >> 24)
 #define ALU_U16(x, k) ((int32_t)((x) >> 16 * (k) & 0xffff))
-#define ALU_S16(x, k) ((int32_t)(int16_t)((x) >> 16 * (k)))
+#define ALU_S16(x, k) ((int32_t)((x) << (16 - 16 * (k))) >> 16)
 #define ALU_DP4A(A, B) \
 	z + (uint32_t)(A(x, 0) * B(y, 0)) + (uint32_t)(A(x, 1) * B(y, 1)) + (uint32_t)(A(x, 2) * B(y, 2)) + (uint32_t)(A(x, 3) * B(y, 3))
 #define ALU_DP2A(A, B, first) z + (uint32_t)(A(x, 0) * B(y, first)) + (uint32_t)(A(x, 1) * B(y, first + 1))

@@ -169,12 +169,11 @@ alu_decode_mov(struct sx_decoder *d, const struct ptx_insn *in, const struct alu
 static inline uint32_t
 alu_prmt(uint32_t x, uint32_t y, uint32_t selector)
 {
-	const uint64_t bytes = x | (uint64_t)y << 32;
 	uint32_t r = 0;
 	for (unsigned k = 0; k < 4; k++) {
-		const uint32_t nibble = selector >> 4 * k;
-		const uint32_t byte = (uint32_t)(bytes >> 8 * (nibble & 7)) & 0xff;
-		const uint32_t sign = byte & 0x80 ? 0xff : 0;
+		const uint32_t nibble = selector >> 4 * k, word = nibble & 4 ? y : x;
+		const uint32_t byte = word >> 8 * (nibble & 3) & 0xff;
+		const uint32_t sign = (0 - (byte >> 7)) & 0xff;
 		r |= (nibble & 8 ? sign : byte) << 8 * k;
 	}
 	return r;
