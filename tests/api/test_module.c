@@ -5,6 +5,7 @@
 #include "tap.h"
 #include "tests/image/build.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #define HEAD ".version 7.5\n.target sm_75\n.address_size 64\n"
@@ -603,6 +604,66 @@ TEST(wrong_handles)
 	CHECK_INT(CU(cuLinkComplete)((CUlinkState)module, &image, &size), CUDA_ERROR_INVALID_HANDLE);
 	CHECK_INT(CU(cuCtxSetCurrent)(NULL), CUDA_SUCCESS);
 	CHECK_INT(CU(cuModuleLoadData)(&module, ptx), CUDA_ERROR_INVALID_CONTEXT);
+}
+
+static CUlibrary common;
+static CUcontext common_ctx;
+
+static void *
+use_libraries(void *user)
+{
+	CUkernel kernel = NULL, own = NULL;
+	CUlibrary library;
+
+	CHECK_INT(CU(cuCtxSetCurrent)(common_ctx), CUDA_SUCCESS);
+	for (int i = 0; i < 5; i++) {
+		CHECK_INT(CU(cuLibraryGetKernel)(&kernel, common, "k1"), CUDA_SUCCESS);
+		launch_k1((CUfunction)kernel, 2, 42);
+		CHECK_INT(CU(cuLibraryLoadData)(&library, ptx, NULL, NULL, 0, NULL, NULL, 0), CUDA_SUCCESS);
+		CHECK_INT(CU(cuLibraryGetKernel)(&own, library, "k1"), CUDA_SUCCESS);
+		launch_k1((CUfunction)own, 3, 43);
+		CHECK_INT(CU(cuLibraryUnload)(library), CUDA_SUCCESS);
+	}
+	*(CUkernel *)user = kernel;
+	return NULL;
+}
+
+TEST(libraries_from_many_threads)
+{
+	pthread_t threads[6];
+	CUkernel kernels[6];
+
+	common_ctx = start();
+	CHECK_INT(CU(cuLibraryLoadData)(&common, ptx, NULL, NULL, 0, NULL, NULL, 0), CUDA_SUCCESS);
+	for (int i = 0; i < 6; i++)
+		CHECK_INT(pthread_create(&threads[i], NULL, use_libraries, &kernels[i]), 0);
+	for (int i = 0; i < 6; i++)
+		pthread_join(threads[i], NULL);
+	for (int i = 1; i < 6; i++)
+		CHECK(kernels[i] == kernels[0]);
+}
+
+static CUresult in_callback[2];
+
+static void
+unload_in_callback(void *user)
+{
+	in_callback[0] = CU(cuModuleUnload)(((void **)user)[0]);
+	in_callback[1] = CU(cuLibraryUnload)(((void **)user)[1]);
+}
+
+TEST(unload_in_a_callback_is_refused)
+{
+	CUmodule module;
+	CUlibrary library;
+
+	start();
+	CHECK_INT(CU(cuModuleLoadData)(&module, ptx), CUDA_SUCCESS);
+	CHECK_INT(CU(cuLibraryLoadData)(&library, ptx, NULL, NULL, 0, NULL, NULL, 0), CUDA_SUCCESS);
+	void *both[] = { module, library };
+	CHECK_INT(CU(cuLaunchHostFunc)(NULL, unload_in_callback, both), CUDA_SUCCESS);
+	CHECK_INT(CU(cuCtxSynchronize)(), CUDA_SUCCESS);
+	CHECK(in_callback[0] != CUDA_SUCCESS && in_callback[1] != CUDA_SUCCESS);
 }
 
 static size_t

@@ -282,8 +282,9 @@ sw_cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_option 
 CUresult
 sw_cuLibraryUnload(CUlibrary library)
 {
+	if (sw_queue_on_callback_thread())
+		return CUDA_ERROR_NOT_PERMITTED; /* would wait for itself */
 	struct sw_library *l = fw_handle_end(library, SW_KIND_LIBRARY);
-
 	if (!l)
 		return CUDA_ERROR_INVALID_HANDLE;
 	library_free(l);

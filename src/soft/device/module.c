@@ -2,7 +2,8 @@
  * Modules: from an image of any kind to kernels and variables in a context.
  *
  * The image's reader (image/) finds the PTX texts, the parser reads them, the interpreter's linker makes one image of them. A module
- * loads at once: its errors are those of the loading call. Machine code is never run: an image without PTX is refused.
+ * loads at once: its errors are those of the loading call. Machine code is never run: an image without PTX is refused, what
+ * CUDA_FORCE_PTX_JIT asks for holds always, and CUDA_DISABLE_PTX_JIT leaves nothing to run.
  */
 #include "soft/device/module.h"
 
@@ -422,6 +423,8 @@ sw_cuModuleUnload(CUmodule hmod)
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (module->library)
 		return CUDA_ERROR_NOT_PERMITTED; /* it goes with its library */
+	if (sw_queue_on_callback_thread())
+		return CUDA_ERROR_NOT_PERMITTED; /* would wait for itself */
 	sw_queue_drain(module->ctx);
 	sw_module_free(module);
 	return CUDA_SUCCESS;
