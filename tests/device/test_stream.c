@@ -67,10 +67,10 @@ TEST(random_order)
 			set_join(&stream_set[s], &event_set[e]);
 			break;
 		default:
+			log_order[step] = UINT32_MAX; /* is to run */
 			OK(CU(cuLaunchHostFunc)(streams[s], note, (void *)(uintptr_t)step));
 			before[step] = stream_set[s];
 			stream_set[s].bits[step / 64] |= 1ull << step % 64;
-			log_order[step] = UINT32_MAX; /* is to run */
 		}
 	}
 	OK(CU(cuCtxSynchronize)());
