@@ -384,6 +384,8 @@ TEST(library_copies_unless_preserved)
 	CHECK_INT(CU(cuLibraryLoadData)(&library, blob.data, NULL, NULL, 0, &option, &no, 1), CUDA_SUCCESS);
 	memset(blob.data, 0, blob.size);
 	CHECK_INT(CU(cuLibraryGetKernel)(&kernel, library, "k1"), CUDA_SUCCESS);
+	CHECK_INT(CU(cuLibraryLoadData)(&library, ptx, NULL, NULL, 0, &option, NULL, 1), CUDA_SUCCESS); /* as cuBLASLt does */
+	CHECK_INT(CU(cuLibraryLoadData)(&library, ptx, NULL, NULL, 0, NULL, NULL, 1), CUDA_ERROR_INVALID_VALUE);
 	option = (CUlibraryOption)17;
 	CHECK_INT(CU(cuLibraryLoadData)(&library, ptx, NULL, NULL, 0, &option, &no, 1), CUDA_ERROR_INVALID_VALUE);
 }

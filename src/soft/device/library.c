@@ -185,11 +185,12 @@ library_free(struct sw_library *library)
 static CUresult
 read_options(CUlibraryOption *options, void **values, unsigned count, bool *preserved)
 {
-	if (count && (!options || !values))
+	if (count && !options)
 		return CUDA_ERROR_INVALID_VALUE;
 	for (unsigned i = 0; i < count; i++) {
+		/* cuBLASLt passes this option without values, and a buffer that it frees: only a value that says so is believed */
 		if (options[i] == CU_LIBRARY_BINARY_IS_PRESERVED)
-			*preserved = values[i] != NULL;
+			*preserved = values && values[i];
 		else if (options[i] != CU_LIBRARY_HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE) /* only for unified function pointers */
 			return CUDA_ERROR_INVALID_VALUE;
 	}
