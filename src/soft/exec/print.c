@@ -39,7 +39,7 @@ text_room(struct sx_text *text, size_t size)
 static void
 text_add(struct sx_text *text, const char *bytes, size_t size)
 {
-	if (!text_room(text, size))
+	if (size == 0 || !text_room(text, size))
 		return;
 	memcpy(text->data + text->used, bytes, size);
 	text->used += size;
