@@ -98,8 +98,9 @@ refuse(const struct survey *survey, const struct img_device *device, struct img_
 		         survey->newest_version % 10, device->max_ptx / 10, device->max_ptx % 10);
 		return IMG_TOO_NEW;
 	}
-	img_fail(error, "the image has no PTX for sm_%u: it holds machine code for%s and PTX for%s", device->cc,
-	         survey->machine[0] ? survey->machine : " nothing", survey->ptx[0] ? survey->ptx : " nothing");
+	img_fail(error, "no PTX that sm_%u can run; the image holds %s%s and %s%s", device->cc,
+	         survey->machine[0] ? "machine code for" : "no machine code", survey->machine,
+	         survey->ptx[0] ? "PTX for" : "no PTX at all", survey->ptx);
 	return IMG_NO_BINARY;
 }
 
