@@ -40,6 +40,7 @@ static const struct cuda_ops ops = {
 	SW_OPS_LAUNCH(SW_OP_ROW)
 	SW_OPS_OCCUPANCY(SW_OP_ROW)
 	SW_OPS_IPC(SW_OP_ROW)
+	SW_OPS_TENSOR(SW_OP_ROW)
 #ifdef SW_OPS_MODULE
 	SW_OPS_MODULE(SW_OP_ROW)
 #endif
