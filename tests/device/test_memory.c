@@ -374,7 +374,7 @@ TEST(pointer_attributes)
 	CUdeviceptr p, m, start;
 	unsigned type;
 	int ordinal, local;
-	bool managed;
+	unsigned managed = UINT32_MAX; /* all 32 bits are written */
 	size_t size;
 	void *pinned, *host;
 	CUcontext ctx, current;

@@ -69,6 +69,7 @@ look(CUdeviceptr address, struct view *view)
 	return false;
 }
 
+/* Booleans are 32 bits wide: the CUDA runtime reads as much without clearing it before. */
 #define PUT(type, value) \
 	do { \
 		type put_ = (value); \
@@ -87,22 +88,22 @@ get(void *data, CUpointer_attribute attribute, CUdeviceptr address, const struct
 		if (!view->host_readable)
 			return CUDA_ERROR_INVALID_VALUE;
 		PUT(void *, (void *)(uintptr_t)address);
-	case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS: PUT(bool, view->sync_memops);
+	case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS: PUT(unsigned, view->sync_memops);
 	case CU_POINTER_ATTRIBUTE_BUFFER_ID: PUT(unsigned long long, view->id);
-	case CU_POINTER_ATTRIBUTE_IS_MANAGED: PUT(bool, view->managed);
+	case CU_POINTER_ATTRIBUTE_IS_MANAGED: PUT(unsigned, view->managed);
 	case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: PUT(int, 0);
-	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE: PUT(bool, view->ipc);
+	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE: PUT(unsigned, view->ipc);
 	case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: PUT(CUdeviceptr, view->start);
 	case CU_POINTER_ATTRIBUTE_RANGE_SIZE: PUT(size_t, view->size);
-	case CU_POINTER_ATTRIBUTE_MAPPED: PUT(bool, view->mapped);
+	case CU_POINTER_ATTRIBUTE_MAPPED: PUT(unsigned, view->mapped);
 	case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES: PUT(unsigned long long, view->handle_types);
-	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE: PUT(bool, false);
+	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE: PUT(unsigned, false);
 	case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS: PUT(unsigned, view->access);
 	case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: PUT(CUmemoryPool, view->pool);
 	case CU_POINTER_ATTRIBUTE_MAPPING_SIZE: PUT(size_t, view->mapping_size);
 	case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: PUT(CUdeviceptr, view->mapping_start);
 	case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID: PUT(unsigned long long, view->id);
-	case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE: PUT(bool, false);
+	case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE: PUT(unsigned, false);
 	default: return CUDA_ERROR_INVALID_VALUE; /* P2P_TOKENS among them: there is no such peer */
 	}
 }
@@ -120,8 +121,6 @@ put_nothing(void *data, CUpointer_attribute attribute)
 	case CU_POINTER_ATTRIBUTE_MAPPED:
 	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
 	case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
-		size = 1;
-		break;
 	case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
 	case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
 		size = 4;
