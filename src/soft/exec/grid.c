@@ -10,6 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#else
+#include <fenv.h>
+#endif
 
 #include "base/log.h"
 #include "soft/exec/run.h"
@@ -848,6 +853,30 @@ sx_grid_free(struct sx_grid *grid)
 	free(grid);
 }
 
+/* Kernels compute with the defaults of IEEE 754 (nearest, subnormals kept, no traps), whatever the calling thread has set. */
+static uint32_t
+float_mode_enter(void)
+{
+#if defined(__x86_64__)
+	const uint32_t old = _mm_getcsr();
+	_mm_setcsr(0x1f80);
+	return old;
+#else
+	const int old = fegetround();
+	fesetround(FE_TONEAREST);
+	return (uint32_t)old;
+#endif
+}
+static void
+float_mode_leave(uint32_t old)
+{
+#if defined(__x86_64__)
+	_mm_setcsr(old);
+#else
+	fesetround((int)old);
+#endif
+}
+
 enum sx_progress
 sx_grid_work(struct sx_grid *grid, struct sx_worker *worker, uint32_t slice_us)
 {
@@ -859,6 +888,7 @@ sx_grid_work(struct sx_grid *grid, struct sx_worker *worker, uint32_t slice_us)
 		__atomic_fetch_sub(&grid->progress, INSIDE, __ATOMIC_ACQ_REL);
 		return SX_NO_WORK;
 	}
+	const uint32_t float_mode = float_mode_enter();
 	while (!sx_guarded(work_body, &work, &address, &number)) {
 		fault_signal(&work, address, number);
 		if (work.unit)
@@ -868,6 +898,7 @@ sx_grid_work(struct sx_grid *grid, struct sx_worker *worker, uint32_t slice_us)
 		out_of_memory(&work);
 		abandon(&work);
 	}
+	float_mode_leave(float_mode);
 	/* The last to leave a grid without units left says so: nobody touches the grid after that. */
 	return __atomic_sub_fetch(&grid->progress, INSIDE + work.ended, __ATOMIC_ACQ_REL) == 0 ? SX_FINISHED : work.result;
 }
