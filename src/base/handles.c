@@ -4,7 +4,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* handle: 1 | kind (7 bits) | generation (24 bits) | slot (32 bits), the top bit set */
+/*
+ * handle: 0 1 | kind (7 bits) | generation (24 bits) | slot (31 bits). The top bit is clear because callers exist that take a
+ * handle for a signed number (Python's cuda.bindings).
+ */
+#define MARK ((uint64_t)1 << 62)
+#define SLOT_BITS 31
+#define SLOT_MASK 0x7fffffffu
 #define CHUNK_BITS 10
 #define CHUNK_SIZE (1u << CHUNK_BITS)
 #define CHUNK_COUNT 4096u
@@ -21,19 +27,25 @@ static uint32_t first_free; /* slot + 1, guarded by lock */
 static unsigned live[128];  /* guarded by lock */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards creation and end */
 
+static void *
+handle_of(uint32_t tag, uint32_t index)
+{
+	return (void *)(uintptr_t)(MARK | (uint64_t)tag << SLOT_BITS | index);
+}
+
 static struct slot *
 slot_of(const void *handle)
 {
 	uint64_t value = (uint64_t)(uintptr_t)handle;
-	uint32_t index = (uint32_t)value;
+	uint32_t index = (uint32_t)value & SLOT_MASK;
 
-	if (!(value >> 63) || index >= CHUNK_COUNT * CHUNK_SIZE)
+	if (value >> 62 != 1 || index >= CHUNK_COUNT * CHUNK_SIZE)
 		return NULL;
 	struct slot *chunk = __atomic_load_n(&chunks[index >> CHUNK_BITS], __ATOMIC_ACQUIRE);
 	if (!chunk)
 		return NULL;
 	struct slot *slot = &chunk[index & (CHUNK_SIZE - 1)];
-	return __atomic_load_n(&slot->tag, __ATOMIC_RELAXED) == (uint32_t)(value >> 32 & 0x7fffffff) ? slot : NULL;
+	return __atomic_load_n(&slot->tag, __ATOMIC_RELAXED) == (uint32_t)(value >> SLOT_BITS & 0x7fffffff) ? slot : NULL;
 }
 
 void *
@@ -65,7 +77,7 @@ fw_handle_new(unsigned kind, void *object)
 	__atomic_store_n(&slot->object, object, __ATOMIC_RELEASE);
 	live[kind]++;
 	pthread_mutex_unlock(&lock);
-	return (void *)(uintptr_t)(1ull << 63 | (uint64_t)tag << 32 | index);
+	return handle_of(tag, index);
 fail:
 	pthread_mutex_unlock(&lock);
 	return NULL;
@@ -100,7 +112,7 @@ fw_handle_end(void *handle, unsigned kind)
 		object = slot->object;
 		__atomic_store_n(&slot->object, NULL, __ATOMIC_RELEASE);
 		slot->next_free = first_free;
-		first_free = (uint32_t)(uintptr_t)handle + 1;
+		first_free = ((uint32_t)(uintptr_t)handle & SLOT_MASK) + 1;
 		live[kind]--;
 	}
 	pthread_mutex_unlock(&lock);
@@ -114,7 +126,7 @@ fw_handle_each(unsigned kind, void (*visit)(void *handle, void *object, void *us
 		struct slot *slot = &chunks[index >> CHUNK_BITS][index & (CHUNK_SIZE - 1)];
 		void *object = __atomic_load_n(&slot->object, __ATOMIC_ACQUIRE);
 		if (object && (slot->tag >> 24) == kind)
-			visit((void *)(uintptr_t)(1ull << 63 | (uint64_t)slot->tag << 32 | index), object, user);
+			visit(handle_of(slot->tag, index), object, user);
 	}
 }
 

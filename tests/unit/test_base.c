@@ -12,6 +12,7 @@ TEST(handle_lives_and_ends)
 	CHECK(fw_handle_get(handle, 3) == &object);
 	CHECK(fw_handle_get(handle, 4) == NULL);
 	CHECK_INT(fw_handle_kind(handle), 3);
+	CHECK((intptr_t)handle > 1ll << 47); /* no address, and positive where a caller thinks it signed */
 	CHECK(fw_handle_end(handle, 3) == &object);
 	CHECK(fw_handle_get(handle, 3) == NULL);
 	CHECK(fw_handle_end(handle, 3) == NULL);
@@ -25,7 +26,8 @@ TEST(handle_refuses_junk)
 {
 	int object;
 	CHECK(fw_handle_new(1, &object) != NULL);
-	uint64_t junk[] = { 0, 1, 2, 0x7fffffff, (uint64_t)(uintptr_t)&object, ~0ull, 1ull << 63, 0x8100000000000000ull };
+	uint64_t junk[] = { 0, 1, 2, 0x7fffffff, (uint64_t)(uintptr_t)&object, ~0ull, 1ull << 63, 0x8100000000000000ull, 1ull << 62,
+	                    0x4080000000000000ull };
 	for (size_t i = 0; i < sizeof(junk) / sizeof(junk[0]); i++)
 		CHECK(fw_handle_get((void *)(uintptr_t)junk[i], 1) == NULL);
 }
