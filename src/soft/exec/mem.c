@@ -8,7 +8,7 @@
  *
  * sx_at() turns the lanes' addresses into host addresses and checks them; sx_ld_any and sx_st_any do every form from there, a lane
  * at a time. mem_fast.c has the forms that programs spend their time in. Atomics are in atom.c, asynchronous copies
- * and mbarriers in async.c.
+ * and mbarriers in async.c, matrix instructions in matrix.c.
  *
  * Each lane is checked before the first byte is written, so a faulting store changes nothing.
  */
@@ -1041,6 +1041,7 @@ sx_decode_hint(struct sx_decoder *d, const struct ptx_insn *in)
 
 #include "soft/exec/async.c"
 #include "soft/exec/atom.c"
+#include "soft/exec/matrix.c"
 
 static bool
 sx_decode_mem(struct sx_decoder *d, const struct ptx_insn *in)
@@ -1066,7 +1067,7 @@ sx_decode_mem(struct sx_decoder *d, const struct ptx_insn *in)
 		return sx_decode_cp(d, in);
 	if (sxd_is(in, "mbarrier"))
 		return sx_decode_mbarrier(d, in);
-	return sx_decode_atom(d, in);
+	return sx_decode_atom(d, in) || sx_decode_matrix(d, in);
 }
 
 #endif

@@ -1,0 +1,698 @@
+/*
+ * Matrix instructions of a warp: mma.sync, ldmatrix, stmatrix, movmatrix, wmma. Included by mem.c.
+ *
+ * A multiplication unpacks the fragments of all lanes into plain matrices, multiplies, and packs the result. Products of f16, bf16,
+ * tf32 and fp8 values are exact in float and are added in order of k, which is within what PTX promises of the accumulator.
+ *
+ * Where an element of a fragment lives is one formula for every shape of mma.sync (PTX ISA 9.7.14.5): a register holds E
+ * neighbours along k; with g = lane / 4 and t = lane % 4, register r of A is row g + 8 (r & 1) and k = 4 E (r / 2) + E t + e (without
+ * the row bit when A has 8 rows), register r of B is column g and k = 4 E r + E t + e; element i of C and D is row g + 8 (i / 2),
+ * column 2 t + (i & 1). The layout of wmma fragments is ours: PTX leaves it open.
+ *
+ * Not here: sparse and block-scaled mma, m8n8k4 of f16, wgmma, tcgen05.
+ */
+#ifndef SX_MATRIX_C
+#define SX_MATRIX_C
+
+#define SX_MAT_ROWS 32
+#define SX_MAT_COLS 32
+#define SX_MAT_K 64 /* of b1: words */
+
+typedef float sx_float8 __attribute__((vector_size(32)));
+typedef int32_t sx_int8x __attribute__((vector_size(32)));
+
+enum sx_mat_kind { SX_MAT_FLOAT, SX_MAT_INT, SX_MAT_BITS, SX_MAT_DOUBLE };
+
+/* One matrix operand in registers. */
+struct sx_frag {
+	enum ptx_type type;
+	uint8_t role;   /* 'a', 'b' or 'c' */
+	uint8_t count;  /* registers */
+	uint32_t reg[8];
+};
+
+struct sx_mma {
+	uint8_t m, n, k; /* k in elements; of b1 in words */
+	uint8_t kind;    /* enum sx_mat_kind */
+	bool wmma;       /* our own fragment layout */
+	bool saturate;   /* .satfinite */
+	bool both;       /* b1: .and, else .xor */
+	struct sx_frag d, a, b, c;
+};
+
+union sx_mat { /* row-major; a: m x k, b: k x n, c: m x n */
+	float f[SX_MAT_ROWS * SX_MAT_K];
+	int32_t i[SX_MAT_ROWS * SX_MAT_K];
+	double d[16 * 16];
+} __attribute__((aligned(64)));
+
+/* ---- elements ------------------------------------------------------------------------------------------------------------ */
+
+static inline float
+sx_float_of_e4m3(uint8_t v)
+{
+	uint32_t magnitude = v & 0x7f, sign = (uint32_t)(v & 0x80) << 24;
+
+	if (magnitude == 0x7f)
+		return sx_float_of_bits(0x7fffffff);
+	float value = magnitude < 8 ? (float)magnitude * 0x1p-9f : sx_float_of_bits((magnitude << 20) + (120u << 23));
+	return sx_float_of_bits(sx_bits_of_float(value) | sign);
+}
+
+static unsigned
+sx_frag_bits(enum ptx_type type)
+{
+	return type == PTX_b1 ? 32 : ptx_type_bits[type]; /* bits are handled in words */
+}
+
+/* Element e of a 32-bit register as a number. */
+static inline float
+sx_frag_float(enum ptx_type type, uint32_t word, unsigned e)
+{
+	switch (type) {
+	case PTX_f16:
+		return sx_float_of_half((uint16_t)(word >> 16 * e));
+	case PTX_bf16:
+		return sx_float_of_bfloat((uint16_t)(word >> 16 * e));
+	case PTX_tf32:
+		return sx_float_of_bits(word & ~0x1fffu);
+	case PTX_e4m3:
+		return sx_float_of_e4m3((uint8_t)(word >> 8 * e));
+	case PTX_e5m2:
+		return sx_float_of_half((uint16_t)((word >> 8 * e & 0xff) << 8));
+	default:
+		return sx_float_of_bits(word);
+	}
+}
+
+static inline int32_t
+sx_frag_int(enum ptx_type type, uint32_t word, unsigned e)
+{
+	switch (type) {
+	case PTX_s8:
+		return (int8_t)(word >> 8 * e);
+	case PTX_u8:
+		return (uint8_t)(word >> 8 * e);
+	case PTX_s4:
+		return (int32_t)(word << (28 - 4 * e)) >> 28;
+	case PTX_u4:
+		return (int32_t)(word >> 4 * e & 15);
+	default:
+		return (int32_t)word;
+	}
+}
+
+/* Index into the row-major matrix of element e of register r in a lane. */
+static inline unsigned
+sx_frag_index(const struct sx_mma *mma, const struct sx_frag *frag, unsigned lane, unsigned r, unsigned e, unsigned per)
+{
+	unsigned g = lane >> 2, t = lane & 3;
+
+	if (mma->wmma) {
+		unsigned size = frag->role == 'a' ? mma->m * mma->k : frag->role == 'b' ? mma->k * mma->n : mma->m * mma->n;
+		unsigned own = size / SX_LANES;
+		return lane * own + (r * per + e) % own; /* registers beyond the matrix repeat it */
+	}
+	if (frag->role == 'a') {
+		unsigned row = mma->m == 8 ? g : g + 8 * (r & 1), block = mma->m == 8 ? r : r >> 1;
+		return row * mma->k + 4 * per * block + per * t + e;
+	}
+	if (frag->role == 'b')
+		return (4 * per * r + per * t + e) * mma->n + g;
+	unsigned n = r * per + e;
+	return (g + 8 * (n >> 1)) * mma->n + 2 * t + (n & 1);
+}
+
+static void
+sx_frag_get(const struct sx_warp *w, const struct sx_mma *mma, const struct sx_frag *frag, union sx_mat *mat)
+{
+	unsigned bits = sx_frag_bits(frag->type), per = bits == 64 ? 1 : 32 / bits;
+
+	for (unsigned r = 0; r < frag->count; r++) {
+		if (mma->kind == SX_MAT_DOUBLE) {
+			for (unsigned l = 0; l < SX_LANES; l++)
+				mat->d[sx_frag_index(mma, frag, l, r, 0, 1)] = sx_double_of_bits(SX_S64(w, frag->reg[r])[l]);
+			continue;
+		}
+		const uint32_t *words = SX_S32(w, frag->reg[r]);
+		for (unsigned l = 0; l < SX_LANES; l++) {
+			for (unsigned e = 0; e < per; e++) {
+				unsigned at = sx_frag_index(mma, frag, l, r, e, per);
+				if (mma->kind == SX_MAT_FLOAT)
+					mat->f[at] = sx_frag_float(frag->type, words[l], e);
+				else
+					mat->i[at] = sx_frag_int(frag->type, words[l], e);
+			}
+		}
+	}
+}
+
+static void
+sx_frag_put(struct sx_warp *w, const struct sx_mma *mma, const struct sx_frag *frag, const union sx_mat *mat)
+{
+	unsigned per = frag->type == PTX_f16 ? 2 : 1;
+
+	for (unsigned r = 0; r < frag->count; r++) {
+		if (frag->reg[r] == SX_NO_REG)
+			continue;
+		if (mma->kind == SX_MAT_DOUBLE) {
+			uint64_t wide[SX_LANES];
+			for (unsigned l = 0; l < SX_LANES; l++)
+				wide[l] = sx_bits_of_double(mat->d[sx_frag_index(mma, frag, l, r, 0, 1)]);
+			sx_put64(w, frag->reg[r], wide);
+			continue;
+		}
+		uint32_t words[SX_LANES];
+		for (unsigned l = 0; l < SX_LANES; l++) {
+			unsigned at = sx_frag_index(mma, frag, l, r, 0, per);
+			if (per == 2)
+				words[l] = sx_half_of_float(mat->f[at]) |
+					(uint32_t)sx_half_of_float(mat->f[sx_frag_index(mma, frag, l, r, 1, per)]) << 16;
+			else
+				words[l] = (uint32_t)mat->i[at]; /* a float's bits too */
+		}
+		sx_put32(w, frag->reg[r], words);
+	}
+}
+
+/* ---- multiplication ------------------------------------------------------------------------------------------------------- */
+
+/* c += a b; n is a multiple of 8. */
+static void
+sx_mat_mul_float(const struct sx_mma *mma, const float *a, const float *b, float *c)
+{
+	for (unsigned m = 0; m < mma->m; m++) {
+		for (unsigned n = 0; n < mma->n; n += 8) {
+			sx_float8 sum, row;
+			memcpy(&sum, c + m * mma->n + n, sizeof sum);
+			for (unsigned k = 0; k < mma->k; k++) {
+				memcpy(&row, b + k * mma->n + n, sizeof row);
+				sum += a[m * mma->k + k] * row;
+			}
+			memcpy(c + m * mma->n + n, &sum, sizeof sum);
+		}
+	}
+}
+
+static void
+sx_mat_mul_int(const struct sx_mma *mma, const int32_t *a, const int32_t *b, int32_t *c)
+{
+	for (unsigned m = 0; m < mma->m; m++) {
+		for (unsigned n = 0; n < mma->n; n++) {
+			int64_t sum = c[m * mma->n + n]; /* at most 256 products of 16 bits: no overflow */
+			for (unsigned k = 0; k < mma->k; k++)
+				sum += (int64_t)a[m * mma->k + k] * b[k * mma->n + n];
+			if (mma->saturate)
+				sum = sum > INT32_MAX ? INT32_MAX : sum < INT32_MIN ? INT32_MIN : sum;
+			c[m * mma->n + n] = (int32_t)(uint32_t)(uint64_t)sum;
+		}
+	}
+}
+
+static void
+sx_mat_mul_bits(const struct sx_mma *mma, const int32_t *a, const int32_t *b, int32_t *c)
+{
+	for (unsigned m = 0; m < mma->m; m++) {
+		for (unsigned n = 0; n < mma->n; n++) {
+			uint32_t sum = (uint32_t)c[m * mma->n + n];
+			for (unsigned k = 0; k < mma->k; k++) {
+				uint32_t x = (uint32_t)a[m * mma->k + k], y = (uint32_t)b[k * mma->n + n];
+				sum += (uint32_t)__builtin_popcount(mma->both ? x & y : x ^ y);
+			}
+			c[m * mma->n + n] = (int32_t)sum;
+		}
+	}
+}
+
+static void
+sx_mat_mul_double(const struct sx_mma *mma, const double *a, const double *b, double *c)
+{
+	for (unsigned m = 0; m < mma->m; m++)
+		for (unsigned n = 0; n < mma->n; n++)
+			for (unsigned k = 0; k < mma->k; k++)
+				c[m * mma->n + n] = __builtin_fma(a[m * mma->k + k], b[k * mma->n + n], c[m * mma->n + n]);
+}
+
+static const struct sx_insn *
+sx_mma(struct sx_warp *w, const struct sx_insn *i)
+{
+	const struct sx_mma *mma = i->ptr;
+	union sx_mat a, b, c;
+
+	sx_frag_get(w, mma, &mma->a, &a);
+	sx_frag_get(w, mma, &mma->b, &b);
+	sx_frag_get(w, mma, &mma->c, &c);
+	switch ((enum sx_mat_kind)mma->kind) {
+	case SX_MAT_FLOAT:
+		sx_mat_mul_float(mma, a.f, b.f, c.f);
+		break;
+	case SX_MAT_INT:
+		sx_mat_mul_int(mma, a.i, b.i, c.i);
+		break;
+	case SX_MAT_BITS:
+		sx_mat_mul_bits(mma, a.i, b.i, c.i);
+		break;
+	case SX_MAT_DOUBLE:
+		sx_mat_mul_double(mma, a.d, b.d, c.d);
+		break;
+	}
+	sx_frag_put(w, mma, &mma->d, &c);
+	return i + 1;
+}
+
+/* ---- ldmatrix, stmatrix, movmatrix ---------------------------------------------------------------------------------------- */
+
+#define SX_MAT_COUNT(aux) ((aux) >> 16 & 7)
+#define SX_MAT_TRANS (1u << 20)
+
+/* 8 x 8 elements of 16 bits; lane l holds elements (l / 4, 2 (l % 4)) and the next, in the low and the high half. */
+static inline unsigned
+sx_mat_place(unsigned lane, unsigned half, bool trans)
+{
+	unsigned row = lane >> 2, column = 2 * (lane & 3) + half;
+
+	return trans ? column * 8 + row : row * 8 + column;
+}
+
+/* Rows' host addresses: row n of matrix j is given by lane 8 j + n. */
+static bool
+sx_mat_rows(struct sx_warp *w, const struct sx_insn *i, uint8_t access, uint64_t at[SX_LANES])
+{
+	unsigned count = SX_MAT_COUNT(i->aux);
+	uint32_t exec = w->exec;
+	bool all = w->all;
+
+	w->exec &= count == 4 ? ~0u : (1u << 8 * count) - 1;
+	w->all = false;
+	bool good = sx_at(w, i, SX_MEM_KIND(i->aux), 16, 16, access, at);
+	w->exec = exec;
+	w->all = all;
+	return good;
+}
+
+static const struct sx_insn *
+sx_ldmatrix(struct sx_warp *w, const struct sx_insn *i)
+{
+	bool trans = i->aux & SX_MAT_TRANS;
+	uint64_t at[SX_LANES];
+	uint32_t words[4][SX_LANES];
+	unsigned count = SX_MAT_COUNT(i->aux);
+
+	if (!sx_mat_rows(w, i, SW_ACCESS_READ, at))
+		return NULL;
+	for (unsigned j = 0; j < count; j++) {
+		uint16_t matrix[64] = { 0 };
+		for (unsigned row = 0; row < 8; row++)
+			if (at[8 * j + row])
+				memcpy(matrix + 8 * row, (const void *)(uintptr_t)at[8 * j + row], 16);
+		for (unsigned l = 0; l < SX_LANES; l++)
+			words[j][l] = matrix[sx_mat_place(l, 0, trans)] | (uint32_t)matrix[sx_mat_place(l, 1, trans)] << 16;
+	}
+	for (unsigned j = 0; j < count; j++)
+		if (sx_element(i, j) != SX_NO_REG)
+			sx_put32(w, sx_element(i, j), words[j]);
+	return i + 1;
+}
+
+static const struct sx_insn *
+sx_stmatrix(struct sx_warp *w, const struct sx_insn *i)
+{
+	bool trans = i->aux & SX_MAT_TRANS;
+	uint64_t at[SX_LANES];
+
+	if (!sx_mat_rows(w, i, SW_ACCESS_WRITE, at))
+		return NULL;
+	for (unsigned j = 0; j < SX_MAT_COUNT(i->aux); j++) {
+		const uint32_t *words = SX_S32(w, sx_element(i, j));
+		uint16_t matrix[64];
+		for (unsigned l = 0; l < SX_LANES; l++) {
+			matrix[sx_mat_place(l, 0, trans)] = (uint16_t)words[l];
+			matrix[sx_mat_place(l, 1, trans)] = (uint16_t)(words[l] >> 16);
+		}
+		for (unsigned row = 0; row < 8; row++)
+			if (at[8 * j + row])
+				memcpy((void *)(uintptr_t)at[8 * j + row], matrix + 8 * row, 16);
+	}
+	return i + 1;
+}
+
+static const struct sx_insn *
+sx_movmatrix(struct sx_warp *w, const struct sx_insn *i)
+{
+	const uint32_t *a = SX_S32(w, i->a);
+	uint32_t r[SX_LANES];
+	uint16_t matrix[64];
+
+	for (unsigned l = 0; l < SX_LANES; l++) {
+		matrix[sx_mat_place(l, 0, false)] = (uint16_t)a[l];
+		matrix[sx_mat_place(l, 1, false)] = (uint16_t)(a[l] >> 16);
+	}
+	for (unsigned l = 0; l < SX_LANES; l++)
+		r[l] = matrix[sx_mat_place(l, 0, true)] | (uint32_t)matrix[sx_mat_place(l, 1, true)] << 16;
+	sx_put32(w, i->d, r);
+	return i + 1;
+}
+
+/* ---- wmma.load and wmma.store ----------------------------------------------------------------------------------------------- */
+
+struct sx_wmma_access {
+	struct sx_mma shape;
+	struct sx_frag frag;
+	bool column_major;
+	bool store;
+	uint32_t stride; /* operand: elements between rows (or columns) */
+	uint32_t address; /* operand: 64-bit slot of generic addresses */
+};
+
+/* The address and the stride are those of the first lane: all must give the same. */
+static const struct sx_insn *
+sx_wmma_move(struct sx_warp *w, const struct sx_insn *i)
+{
+	const struct sx_wmma_access *x = i->ptr;
+	const struct sx_frag *frag = &x->frag;
+	unsigned bits = ptx_type_bits[frag->type == PTX_tf32 ? PTX_f32 : frag->type], bytes = bits / 8, per = bits == 64 ? 1 : 32 / bits;
+	unsigned rows = frag->role == 'b' ? x->shape.k : x->shape.m, columns = frag->role == 'a' ? x->shape.k : x->shape.n;
+	unsigned own = rows * columns / SX_LANES, lane = (unsigned)__builtin_ctz(w->exec);
+	uint64_t base = SX_S64(w, x->address)[lane], stride = SX_S32(w, x->stride)[lane];
+	uint8_t access = x->store ? SW_ACCESS_WRITE : SW_ACCESS_READ;
+
+	for (unsigned r = 0; r < frag->count; r++) {
+		uint32_t words[SX_LANES] = { 0 };
+		uint64_t wide[SX_LANES] = { 0 };
+		for (unsigned l = 0; l < SX_LANES; l++) {
+			for (unsigned e = 0; e < per; e++) {
+				unsigned n = r * per + e, at = l * own + n % own, row = at / columns, column = at % columns;
+				uint64_t place = base + (x->column_major ? column * stride + row : row * stride + column) * bytes;
+				if ((x->store && n >= own) || !(w->exec >> l & 1))
+					continue;
+				if (!sx_check_generic(w, i, l, place, bytes, bytes, access))
+					return NULL;
+				if (x->store && bits == 64)
+					sx_poke(place, 3, SX_S64(w, frag->reg[r])[l]);
+				else if (x->store)
+					sx_poke(place, sx_log2(bytes), SX_S32(w, frag->reg[r])[l] >> (bits & 31) * e);
+				else if (bits == 64)
+					wide[l] = sx_peek(place, 3);
+				else
+					words[l] |= (uint32_t)sx_peek(place, sx_log2(bytes)) << (bits & 31) * e;
+			}
+		}
+		if (!x->store && bits == 64)
+			sx_put64(w, frag->reg[r], wide);
+		else if (!x->store)
+			sx_put32(w, frag->reg[r], words);
+	}
+	return i + 1;
+}
+
+/* ---- decoding ---------------------------------------------------------------------------------------------------------------- */
+
+/* "m16n8k16" */
+static bool
+sx_mat_shape(const char *text, unsigned *m, unsigned *n, unsigned *k)
+{
+	unsigned *parts[] = { m, n, k };
+	const char *names = "mnk";
+
+	for (unsigned p = 0; p < 3; p++) {
+		if (*text++ != names[p])
+			return false;
+		for (*parts[p] = 0; *text >= '0' && *text <= '9' && *parts[p] < 1000; text++)
+			*parts[p] = *parts[p] * 10 + (unsigned)(*text - '0');
+	}
+	return *text == 0;
+}
+
+/* The shapes that exist, by type of A. */
+struct sx_mat_row {
+	uint8_t type;
+	bool wmma;
+	uint16_t m, n, k;
+};
+static const struct sx_mat_row sx_mat_rows_known[] = {
+	{ PTX_f16, false, 16, 8, 8 }, { PTX_f16, false, 16, 8, 16 }, { PTX_bf16, false, 16, 8, 8 }, { PTX_bf16, false, 16, 8, 16 },
+	{ PTX_tf32, false, 16, 8, 4 }, { PTX_tf32, false, 16, 8, 8 }, { PTX_e4m3, false, 16, 8, 16 }, { PTX_e4m3, false, 16, 8, 32 },
+	{ PTX_f64, false, 8, 8, 4 }, { PTX_f64, false, 16, 8, 4 }, { PTX_f64, false, 16, 8, 8 }, { PTX_f64, false, 16, 8, 16 },
+	{ PTX_s8, false, 8, 8, 16 }, { PTX_s8, false, 16, 8, 16 }, { PTX_s8, false, 16, 8, 32 },
+	{ PTX_s4, false, 8, 8, 32 }, { PTX_s4, false, 16, 8, 32 }, { PTX_s4, false, 16, 8, 64 },
+	{ PTX_b1, false, 8, 8, 128 }, { PTX_b1, false, 16, 8, 128 }, { PTX_b1, false, 16, 8, 256 },
+	{ PTX_f16, true, 16, 16, 16 }, { PTX_f16, true, 32, 8, 16 }, { PTX_f16, true, 8, 32, 16 },
+	{ PTX_bf16, true, 16, 16, 16 }, { PTX_bf16, true, 32, 8, 16 }, { PTX_bf16, true, 8, 32, 16 },
+	{ PTX_s8, true, 16, 16, 16 }, { PTX_s8, true, 32, 8, 16 }, { PTX_s8, true, 8, 32, 16 },
+	{ PTX_tf32, true, 16, 16, 8 }, { PTX_f64, true, 8, 8, 4 },
+};
+
+static enum ptx_type
+sx_mat_family(enum ptx_type type)
+{
+	return type == PTX_u8 ? PTX_s8 : type == PTX_u4 ? PTX_s4 : type == PTX_e5m2 ? PTX_e4m3 : type;
+}
+
+/* Fills m, n, k and kind for inputs of this type. */
+static bool
+sx_mat_known(struct sx_mma *mma, enum ptx_type type, unsigned m, unsigned n, unsigned k)
+{
+	enum ptx_type family = sx_mat_family(type);
+
+	for (size_t row = 0; row < sizeof sx_mat_rows_known / sizeof *sx_mat_rows_known; row++) {
+		const struct sx_mat_row *known = &sx_mat_rows_known[row];
+		if (known->type != family || known->wmma != mma->wmma || known->m != m || known->n != n || known->k != k)
+			continue;
+		mma->m = (uint8_t)m;
+		mma->n = (uint8_t)n;
+		mma->k = (uint8_t)(family == PTX_b1 ? k / 32 : k);
+		mma->kind = family == PTX_f64 ? SX_MAT_DOUBLE : family == PTX_b1 ? SX_MAT_BITS : family == PTX_s8 || family == PTX_s4
+			? SX_MAT_INT : SX_MAT_FLOAT;
+		return true;
+	}
+	return false;
+}
+
+/* The registers of a fragment: at least as many as the matrix needs, of the right width. `target`: they are written. */
+static bool
+sx_frag_operand(struct sx_decoder *d, const struct ptx_operand *operand, const struct sx_mma *mma, struct sx_frag *frag, char role,
+                enum ptx_type type, bool target)
+{
+	unsigned size = role == 'a' ? mma->m * mma->k : role == 'b' ? mma->k * mma->n : mma->m * mma->n, bits = sx_frag_bits(type);
+	unsigned need = size * bits / SX_LANES / (bits == 64 ? 64 : 32), width = bits == 64 ? 64 : 32;
+	const struct ptx_operand *elements = operand->kind == PTX_OP_VECTOR ? operand->elems : operand;
+	unsigned count = operand->kind == PTX_OP_VECTOR ? operand->count : 1;
+
+	if (count > 8 || count < need || (count != need && !(mma->wmma && type == PTX_f16 && count == 8)))
+		return false;
+	*frag = (struct sx_frag){ .type = type, .role = (uint8_t)role, .count = (uint8_t)count };
+	for (unsigned n = 0; n < count; n++) {
+		unsigned own = sxd_bits(d, &elements[n]);
+		if (own != width && (own || target || width == 64))
+			return false;
+		frag->reg[n] = target ? sxd_dst(d, &elements[n]) : sxd_src(d, &elements[n], width == 64 ? PTX_f64 : PTX_b32);
+	}
+	return true;
+}
+
+static void *
+sx_decoder_alloc(struct sx_decoder *d, const void *value, size_t size)
+{
+	void *memory = fw_arena_alloc(&d->image->arena, size);
+
+	if (memory)
+		memcpy(memory, value, size);
+	else
+		sxd_fail(d, "out of memory");
+	return memory;
+}
+
+static bool
+sx_emit_matrix(struct sx_decoder *d, sx_fn fn, const void *value, size_t size)
+{
+	void *memory = sx_decoder_alloc(d, value, size);
+
+	if (memory)
+		sxd_emit(d, fn)->ptr = memory;
+	return true;
+}
+
+/* d, a, b, c after the types of the form are known. */
+static bool
+sx_decode_multiply(struct sx_decoder *d, const struct ptx_insn *in, struct sx_mma *mma, const enum ptx_type types[4])
+{
+	const struct ptx_operand *o = in->operands;
+	bool exact = mma->kind == SX_MAT_INT || mma->kind == SX_MAT_BITS;
+	enum ptx_type wide = mma->kind == SX_MAT_DOUBLE ? PTX_f64 : exact ? PTX_s32 : PTX_f32;
+
+	for (unsigned n = 0; n < 4; n += 3) /* results and addends */
+		if (types[n] != wide && !(types[n] == PTX_f16 && (types[1] == PTX_f16 || types[1] == PTX_e4m3 || types[1] == PTX_e5m2)))
+			return false;
+	if (sx_mat_family(types[1]) != sx_mat_family(types[2]) || in->operand_count != 4)
+		return false;
+	if (!sx_frag_operand(d, &o[1], mma, &mma->a, 'a', types[1], false) || !sx_frag_operand(d, &o[2], mma, &mma->b, 'b', types[2], false) ||
+	    !sx_frag_operand(d, &o[3], mma, &mma->c, 'c', types[3], false))
+		return false;
+	sxd_emit_converge(d, sxd_const32(d, ~0u));
+	if (!sx_frag_operand(d, &o[0], mma, &mma->d, 'c', types[0], true))
+		return false;
+	return sx_emit_matrix(d, sx_mma, mma, sizeof *mma);
+}
+
+/* mma.sync.aligned.SHAPE.row.col{.satfinite}.D.A.B.C {.xor|.and .popc} d, a, b, c */
+static bool
+sx_decode_mma(struct sx_decoder *d, const struct ptx_insn *in)
+{
+	struct sx_mma mma = { 0 };
+	enum ptx_type types[4];
+	unsigned m, n, k, skip = 5;
+
+	if (in->mod_count < 9 || in->type_count != 4 || strcmp(in->mods[0], "sync") != 0 || strcmp(in->mods[1], "aligned") != 0 ||
+	    !sx_mat_shape(in->mods[2], &m, &n, &k) || strcmp(in->mods[3], "row") != 0 || strcmp(in->mods[4], "col") != 0)
+		return false;
+	for (unsigned t = 0; t < 4; t++)
+		types[t] = (enum ptx_type)in->types[t];
+	if (!strcmp(in->mods[skip], "satfinite")) {
+		mma.saturate = true;
+		skip++;
+	}
+	if (!sx_mat_known(&mma, types[1], m, n, k) || (mma.saturate && mma.kind != SX_MAT_INT))
+		return false;
+	unsigned rest = mma.kind == SX_MAT_BITS ? 2 : 0;
+	if (in->mod_count != skip + 4 + rest)
+		return false;
+	if (rest) {
+		mma.both = !strcmp(in->mods[skip + 4], "and");
+		if ((!mma.both && strcmp(in->mods[skip + 4], "xor") != 0) || strcmp(in->mods[skip + 5], "popc") != 0)
+			return false;
+	}
+	return sx_decode_multiply(d, in, &mma, types);
+}
+
+/* wmma.mma.sync.aligned.LAYOUT.LAYOUT.SHAPE.D{.A.B}.C{.satfinite} d, a, b, c */
+static bool
+sx_decode_wmma_mma(struct sx_decoder *d, const struct ptx_insn *in)
+{
+	struct sx_mma mma = { .wmma = true };
+	enum ptx_type types[4];
+	unsigned m, n, k, t = in->type_count;
+
+	if (in->mod_count < 8 || !sx_mat_shape(in->mods[5], &m, &n, &k) || (t != 2 && t != 4))
+		return false;
+	types[0] = (enum ptx_type)in->types[0];
+	types[1] = t == 4 ? (enum ptx_type)in->types[1] : PTX_f16;
+	types[2] = t == 4 ? (enum ptx_type)in->types[2] : PTX_f16;
+	types[3] = (enum ptx_type)in->types[t - 1];
+	mma.saturate = !strcmp(in->mods[in->mod_count - 1], "satfinite");
+	if (in->mod_count != 6 + t + mma.saturate || !sx_mat_known(&mma, types[1], m, n, k))
+		return false;
+	if (mma.saturate && mma.kind != SX_MAT_INT)
+		return false;
+	return sx_decode_multiply(d, in, &mma, types);
+}
+
+/* wmma.load.{a,b,c}.sync.aligned.LAYOUT.SHAPE{.SPACE}.TYPE frag, [p] {, stride} and wmma.store.d...  [p], frag {, stride} */
+static bool
+sx_decode_wmma_move(struct sx_decoder *d, const struct ptx_insn *in, bool store)
+{
+	struct sx_wmma_access x = { .shape = { .wmma = true }, .store = store };
+	struct sx_mem_form form = sx_mem_form(in);
+	unsigned m, n, k;
+
+	if (in->mod_count < 7 || in->type_count != 1 || in->operand_count < 2 || in->operand_count > 3 || strlen(in->mods[1]) != 1 ||
+	    !sx_mat_shape(in->mods[5], &m, &n, &k))
+		return false;
+	char role = store ? 'c' : in->mods[1][0];
+	x.column_major = !strcmp(in->mods[4], "col");
+	if ((role != 'a' && role != 'b' && role != 'c') || (!x.column_major && strcmp(in->mods[4], "row") != 0))
+		return false;
+	/* The accumulator's type does not tell the inputs': any family that has the shape gives its size. */
+	enum ptx_type input = role == 'c' ? form.type == PTX_f64 ? PTX_f64 : k == 8 ? PTX_tf32 : PTX_f16 : form.type;
+	if (!sx_mat_known(&x.shape, input, m, n, k) ||
+	    (role == 'c' && form.type != PTX_f16 && form.type != PTX_f32 && form.type != PTX_s32 && form.type != PTX_f64))
+		return false;
+	x.shape.kind = form.type == PTX_f64 ? SX_MAT_DOUBLE : SX_MAT_INT;
+	if (!sx_generic_operand(d, &in->operands[store ? 0 : 1], form.space, &x.address))
+		return false;
+	unsigned rows = role == 'b' ? x.shape.k : x.shape.m, columns = role == 'a' ? x.shape.k : x.shape.n;
+	x.stride = sxd_const32(d, x.column_major ? rows : columns);
+	if (in->operand_count == 3 && !sx_count_source(d, &in->operands[2], &x.stride))
+		return false;
+	sxd_emit_converge(d, sxd_const32(d, ~0u));
+	if (!sx_frag_operand(d, &in->operands[store ? 1 : 0], &x.shape, &x.frag, role, form.type, !store))
+		return false;
+	return sx_emit_matrix(d, sx_wmma_move, &x, sizeof x);
+}
+
+static bool
+sx_decode_wmma(struct sx_decoder *d, const struct ptx_insn *in)
+{
+	if (in->mod_count < 6)
+		return false;
+	if (!strcmp(in->mods[0], "mma"))
+		return !strcmp(in->mods[1], "sync") && !strcmp(in->mods[2], "aligned") && sx_decode_wmma_mma(d, in);
+	if (strcmp(in->mods[2], "sync") != 0 || strcmp(in->mods[3], "aligned") != 0)
+		return false;
+	if (!strcmp(in->mods[0], "load"))
+		return sx_decode_wmma_move(d, in, false);
+	return !strcmp(in->mods[0], "store") && !strcmp(in->mods[1], "d") && sx_decode_wmma_move(d, in, true);
+}
+
+/* {ld,st}matrix.sync.aligned.m8n8.{x1,x2,x4}{.trans}{.shared}.b16 */
+static bool
+sx_decode_ldmatrix(struct sx_decoder *d, const struct ptx_insn *in, bool store)
+{
+	struct sx_mem_form form = sx_mem_form(in);
+	const struct ptx_operand *elements[8];
+	struct sx_operand_at at;
+	uint32_t regs[4];
+
+	if (in->mod_count < 5 || in->operand_count != 2 || strcmp(in->mods[0], "sync") != 0 || strcmp(in->mods[1], "aligned") != 0 ||
+	    strcmp(in->mods[2], "m8n8") != 0 || form.type != PTX_b16)
+		return false;
+	unsigned count = !strcmp(in->mods[3], "x1") ? 1 : !strcmp(in->mods[3], "x2") ? 2 : !strcmp(in->mods[3], "x4") ? 4 : 0;
+	const struct ptx_operand *value = &in->operands[store ? 1 : 0], *place = &in->operands[store ? 0 : 1];
+	if (!count || (value->kind == PTX_OP_VECTOR ? value->count != count : count != 1) || place->kind != PTX_OP_ADDRESS)
+		return false;
+	for (unsigned n = 0; n < count; n++) {
+		elements[n] = value->kind == PTX_OP_VECTOR ? &value->elems[n] : value;
+		if (sxd_bits(d, elements[n]) != 32)
+			return false;
+	}
+	if ((form.space != PTX_SPACE_SHARED && form.space != PTX_SPACE_NONE) || !sx_operand_at(d, place, form.space, &at) || at.frame)
+		return false;
+	sxd_emit_converge(d, sxd_const32(d, ~0u));
+	for (unsigned n = 0; n < count; n++)
+		regs[n] = store ? sxd_src(d, elements[n], PTX_b32) : sxd_dst(d, elements[n]);
+	struct sx_insn *i = sxd_emit(d, store ? sx_stmatrix : sx_ldmatrix);
+	i->a = at.reg;
+	i->imm = at.imm;
+	i->aux = (uint32_t)at.kind | count << 16 | (ptx_has(in, "trans") ? SX_MAT_TRANS : 0);
+	for (unsigned n = 0; n < count; n++)
+		sx_set_element(i, n, regs[n]);
+	return true;
+}
+
+static bool
+sx_decode_movmatrix(struct sx_decoder *d, const struct ptx_insn *in)
+{
+	if (in->mod_count != 5 || in->operand_count != 2 || strcmp(in->mods[2], "m8n8") != 0 || strcmp(in->mods[3], "trans") != 0 ||
+	    sxd_bits(d, &in->operands[0]) != 32 || sxd_bits(d, &in->operands[1]) != 32)
+		return false;
+	uint32_t source = sxd_src(d, &in->operands[1], PTX_b32);
+	sxd_emit_converge(d, sxd_const32(d, ~0u));
+	uint32_t target = sxd_dst(d, &in->operands[0]);
+	struct sx_insn *i = sxd_emit(d, sx_movmatrix);
+	i->d = target;
+	i->a = source;
+	return true;
+}
+
+static bool
+sx_decode_matrix(struct sx_decoder *d, const struct ptx_insn *in)
+{
+	if (sxd_is(in, "mma"))
+		return sx_decode_mma(d, in);
+	if (sxd_is(in, "ldmatrix") || sxd_is(in, "stmatrix"))
+		return sx_decode_ldmatrix(d, in, sxd_is(in, "stmatrix"));
+	if (sxd_is(in, "movmatrix"))
+		return sx_decode_movmatrix(d, in);
+	return sxd_is(in, "wmma") && sx_decode_wmma(d, in);
+}
+
+#endif
