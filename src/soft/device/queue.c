@@ -38,6 +38,7 @@ static struct { /* all guarded by queue_lock unless it says atomic */
 	struct list host;          /* host functions and callbacks that are ready */
 	struct sw_work *free;
 	uint32_t free_count;
+	uint32_t ready_count;      /* atomic: items in the ready lists */
 	uint64_t pushes;           /* atomic: changes when something became ready; spinners watch it */
 	uint32_t started, spinning, sleeping, signalled;
 	bool wake_waiters;         /* something that is waited for has ended */
@@ -354,6 +355,7 @@ make_ready(struct sw_work *work)
 		} /* else a worker runs it */
 	}
 	list_append(bucket_of(work), work);
+	__atomic_fetch_add(&q.ready_count, 1, __ATOMIC_RELEASE);
 	wake_workers(1);
 }
 
@@ -434,6 +436,7 @@ pick(void)
 		for (struct sw_work *work = list->first; work; work = work->next) {
 			if (work->op.kind != SW_OP_KERNEL) {
 				list_remove(list, work);
+				__atomic_fetch_sub(&q.ready_count, 1, __ATOMIC_RELEASE);
 				return work;
 			}
 			if (!is_joinable(work))
@@ -528,6 +531,7 @@ run_kernel(struct sw_work *work, struct sx_worker *worker)
 	if (progress == SX_FINISHED) {
 		work->finished = true;
 		list_remove(bucket_of(work), work);
+		__atomic_fetch_sub(&q.ready_count, 1, __ATOMIC_RELEASE);
 	}
 	if (!work->finished || work->workers)
 		return;
@@ -730,18 +734,82 @@ host_main(void *arg)
 
 /* ---- waiting ------------------------------------------------------------------------------------------------------------ */
 
+/* A waiting thread's own memory for blocks, made when it first helps, freed when the thread ends. */
+static pthread_key_t helper_key;
+static pthread_once_t helper_once = PTHREAD_ONCE_INIT;
+static bool helper_key_made;
+
+static void
+helper_free(void *worker)
+{
+	sx_worker_free(worker);
+}
+
+static void
+helper_key_make(void)
+{
+	helper_key_made = pthread_key_create(&helper_key, helper_free) == 0;
+}
+
+static struct sx_worker *
+helper_worker(void)
+{
+	pthread_once(&helper_once, helper_key_make);
+	if (!helper_key_made)
+		return NULL;
+	struct sx_worker *worker = pthread_getspecific(helper_key);
+	if (!worker) {
+		worker = sx_worker_new();
+		if (worker && pthread_setspecific(helper_key, worker) != 0) {
+			sx_worker_free(worker);
+			worker = NULL;
+		}
+	}
+	return worker;
+}
+
+/*
+ * A thread that waits may as well do the work that it waits for: of its stream, or of its whole context if `stream` is NULL.
+ * Nothing else, which could keep it longer than it has to wait; and never more threads than the device has. False: nothing to do.
+ */
+static bool
+help(struct sw_context *ctx, const struct sw_stream *stream)
+{
+	struct sw_work *found = NULL;
+
+	if (on_callback_thread || !__atomic_load_n(&q.ready_count, __ATOMIC_ACQUIRE))
+		return false;
+	struct sx_worker *worker = helper_worker();
+	if (!worker)
+		return false;
+	sw_queue_lock();
+	for (int level = BUCKETS - 1; level >= 0 && !found && q.inside < sw_device.threads && !q.stopping; level--)
+		for (struct sw_work *work = q.ready[level].first; work && !found; work = work->next)
+			if (work->ctx == ctx && (!stream || work->stream == stream) && work->op.kind == SW_OP_KERNEL && is_joinable(work))
+				found = work;
+	if (found) {
+		found->workers++;
+		found->starting |= !found->grid;
+		run_kernel(found, worker);
+	}
+	sw_queue_unlock();
+	return found != NULL;
+}
+
 void
 sw_work_wait(struct sw_work *work, bool blocking)
 {
-	if (!blocking) {
-		uint64_t end = sw_now_ns() + SPIN_NS;
-		do {
-			for (int i = 0; i < 16; i++) {
-				if (sw_work_done(work))
-					return;
-				cpu_pause();
-			}
-		} while (sw_now_ns() < end);
+	uint64_t end = sw_now_ns() + SPIN_NS;
+
+	while (!blocking && !sw_work_done(work)) {
+		if (help(work->ctx, work->stream)) {
+			end = sw_now_ns() + SPIN_NS;
+			continue;
+		}
+		for (int i = 0; i < 16 && !sw_work_done(work); i++)
+			cpu_pause();
+		if (sw_now_ns() > end)
+			break;
 	}
 	sw_queue_lock();
 	while (!sw_work_done(work)) {
@@ -756,8 +824,15 @@ sw_queue_drain(struct sw_context *ctx)
 {
 	uint64_t end = sw_now_ns() + SPIN_NS;
 
-	while (__atomic_load_n(&ctx->unfinished, __ATOMIC_ACQUIRE) && sw_now_ns() < end)
+	while (__atomic_load_n(&ctx->unfinished, __ATOMIC_ACQUIRE)) {
+		if (help(ctx, NULL)) {
+			end = sw_now_ns() + SPIN_NS;
+			continue;
+		}
 		cpu_pause();
+		if (sw_now_ns() > end)
+			break;
+	}
 	sw_queue_lock(); /* also when nothing is left: orders us after the work that ended */
 	ctx->drainers++;
 	while (ctx->unfinished)
@@ -796,4 +871,6 @@ sw_queue_forget(void)
 	queue_lock = (pthread_mutex_t)PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
 	work_cond = done_cond = host_cond = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 	on_callback_thread = false;
+	if (helper_key_made)
+		pthread_setspecific(helper_key, NULL);
 }
