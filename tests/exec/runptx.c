@@ -2,6 +2,7 @@
  * runptx FILE.ptx KERNEL GRID BLOCK [OPTION...] [ARGUMENT...]: launches a kernel of a PTX file on the interpreter alone and prints
  * its buffers. For trying out instructions; it is no part of what is installed.
  *
+ *	runptx FILE.ptx --prepare          only decodes every kernel and says which cannot be
  *	GRID, BLOCK      N or X,Y,Z
  *	u32:5 s32:-1 u64:7 f32:1.5 f64:2   scalar parameters
  *	buf:TYPE:COUNT[:iota|:VALUE]        a buffer, zeroed, or counting up, or filled; printed at the end
@@ -165,9 +166,32 @@ work(void *argument)
 	return NULL;
 }
 
+/* Decodes every kernel; returns the exit status. */
+static int
+prepare_all(struct sx_image *image)
+{
+	unsigned failed = 0;
+	struct timespec start, end;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (size_t n = 0; n < sx_image_kernel_count(image); n++) {
+		struct sx_func *func = sx_image_kernel(image, n);
+		struct ptx_error error;
+		if (sx_func_prepare(func, &error)) {
+			printf("%.60s: line %d: %s\n", sx_func_info(func)->name, error.line, error.text);
+			failed++;
+		}
+	}
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	printf("%zu kernels, %u cannot be decoded, %.1f ms\n", sx_image_kernel_count(image), failed,
+	       (double)(end.tv_sec - start.tv_sec) * 1e3 + 1e-6 * (double)(end.tv_nsec - start.tv_nsec));
+	return failed ? 1 : 0;
+}
+
 int
 main(int argc, char **argv)
 {
+	bool prepare = argc == 3 && strcmp(argv[2], "--prepare") == 0;
 	struct sx_target target = { .cc = 86, .sm_count = 4, .max_shared_block = 99 << 10 };
 	struct sx_launch launch = { .cluster = { 1, 1, 1 }, .stack_bytes = 1024, .max_resident = 64 };
 	unsigned threads = 1, launches = 1;
@@ -175,10 +199,12 @@ main(int argc, char **argv)
 	struct ptx_error error;
 	size_t size;
 
-	if (argc < 5)
+	if (argc < 5 && !prepare)
 		fail("usage:", "runptx FILE KERNEL GRID BLOCK ...");
-	dimensions(argv[3], launch.grid);
-	dimensions(argv[4], launch.block);
+	if (!prepare) {
+		dimensions(argv[3], launch.grid);
+		dimensions(argv[4], launch.block);
+	}
 	for (int n = 5; n < argc; n++) {
 		if (argv[n][0] != '-') {
 			add_argument(argv[n]);
@@ -208,6 +234,8 @@ main(int argc, char **argv)
 		return 1;
 	}
 	struct sx_image *image = sx_image_link(&module, 1, &target, &error);
+	if (image && prepare)
+		return prepare_all(image);
 	launch.func = image ? sx_image_find_kernel(image, argv[2]) : NULL;
 	if (image && !launch.func)
 		fail("no kernel", argv[2]);

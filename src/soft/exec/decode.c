@@ -75,7 +75,7 @@ struct sx_decoder {
 	uint32_t cc;                 /* the condition code register */
 	uint32_t param_base, return_base;
 	uint32_t *local_at;          /* function-scope variable to frame offset (.param) or local memory offset (.local) */
-	uint32_t local_bytes;
+	uint32_t local_bytes, var_bytes; /* var: those of declared variables */
 
 	struct sx_func **callees;
 	uint32_t callee_count, callee_capacity;
@@ -99,6 +99,7 @@ static const struct sx_insn *flow_special64(struct sx_warp *w, const struct sx_i
 static const struct sx_insn *flow_view32(struct sx_warp *w, const struct sx_insn *i);
 static const struct sx_insn *flow_word_get(struct sx_warp *w, const struct sx_insn *i);
 static const struct sx_insn *flow_word_put(struct sx_warp *w, const struct sx_insn *i);
+static const struct sx_insn *flow_param_copy(struct sx_warp *w, const struct sx_insn *i);
 static const struct sx_insn *flow_tid(struct sx_warp *w, const struct sx_insn *i);
 /* Values that are not PTX special registers but are read like them; they follow PTX_SR_COUNT. */
 enum { SXS_DYNAMIC_OFFSET = PTX_SR_COUNT, SXS_LOCAL_OFFSET, SXS_PARAM_ADDRESS };
@@ -596,6 +597,25 @@ sxd_address(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_sp
 	return (struct sxd_address){ .kind = SXD_BAD };
 }
 
+/* A device function's parameter whose address is taken moves to local memory: a copy is made there, its address is the value. */
+static uint32_t
+sxd_param_copy(struct sx_decoder *d, const struct ptx_param *param, struct sxd_address at)
+{
+	uint32_t align = param->align > 8 ? param->align : 8, slot = sxd_temp(d, 64);
+	uint32_t place = (d->local_bytes + align - 1) / align * align;
+
+	d->local_bytes = place + ((param->size + 7) & ~7u);
+	if (d->local_bytes > SXD_FRAME_MAX)
+		sxd_fail(d, "the function's variables are too large");
+	struct sx_insn *insn = sxd_emit(d, flow_param_copy);
+	insn->d = slot;
+	insn->a = at.reg;
+	insn->b = place;
+	insn->aux = param->size;
+	insn->imm = at.imm;
+	return slot;
+}
+
 /* A symbol's address as a value. */
 static uint32_t
 sxd_symbol_value(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_type type)
@@ -624,6 +644,10 @@ sxd_symbol_value(struct sx_decoder *d, const struct ptx_operand *operand, enum p
 	case SXD_PARAM:
 		d->param_address = true;
 		return sxd_special(d, SXS_PARAM_ADDRESS, 0, PTX_u64, at.imm);
+	case SXD_FRAME:
+		if (operand->symbol_kind == PTX_SYM_PARAM && wide)
+			return sxd_param_copy(d, &d->ast->params[operand->symbol], at);
+		/* fall through */
 	default:
 		sxd_fail(d, "the address of %s cannot be taken", operand->name ? operand->name : "this operand");
 		return SX_POOL;
@@ -1057,6 +1081,7 @@ sxd_lay_out_frame(struct sx_decoder *d)
 		return false;
 	}
 	d->frame_used = (uint32_t)total;
+	d->var_bytes = d->local_bytes;
 	return true;
 }
 
@@ -1169,6 +1194,7 @@ sxd_forget_code(struct sx_decoder *d)
 {
 	d->count = d->fix_count = d->pool_used = d->constant_count = 0;
 	d->temp_used = d->temp_max = d->place = 0;
+	d->local_bytes = d->var_bytes;
 	d->in = NULL;
 	d->tables = NULL;
 	if (d->constants)

@@ -621,6 +621,24 @@ flow_nanosleep(struct sx_warp *w, const struct sx_insn *i)
 	return i + 1;
 }
 
+/* Copies aux bytes of parameter words at a to local memory at b of the frame; d: its address plus imm. */
+static const struct sx_insn *
+flow_param_copy(struct sx_warp *w, const struct sx_insn *i)
+{
+	const uint64_t *words = SX_S64(w, i->a);
+	uint64_t place = w->frame->local_offset + (uint64_t)i->b;
+
+	for (uint32_t l = 0; l < SX_LANES; l++) {
+		if (!(w->exec >> l & 1))
+			continue;
+		uint8_t *to = (uint8_t *)(uintptr_t)(w->local_base + (uint64_t)l * w->local_stride + place);
+		for (uint32_t at = 0; at < i->aux; at += 8)
+			memcpy(to + at, &words[at / 8 * SX_LANES + l], i->aux - at < 8 ? i->aux - at : 8);
+	}
+	flow_spread(w, i->d, place + (uint64_t)i->imm, true);
+	return i + 1;
+}
+
 /* alloca: d result of e bits, a sizes, aux alignment. Lanes that run together get the same place, so the largest size counts. */
 static const struct sx_insn *
 flow_alloca(struct sx_warp *w, const struct sx_insn *i)

@@ -552,37 +552,69 @@ gather(struct sx_image *image, struct sx_func *kernel, const struct reach *reach
 	return true;
 }
 
+static int
+by_users(const void *a, const void *b)
+{
+	const struct sx_symbol *x = *(struct sx_symbol *const *)a, *y = *(struct sx_symbol *const *)b;
+	if (x->users != y->users)
+		return x->users > y->users ? -1 : 1;
+	return x->order < y->order ? -1 : x->order > y->order;
+}
+
+/* Puts one variable behind all that share a kernel with it and have a place. */
+static void
+place_one_shared(struct sx_image *image, const struct reach *kernels, struct sx_symbol *symbol, bool *has)
+{
+	uint64_t at = 0, end;
+
+	for (size_t k = 0; k < image->kernel_count; k++) {
+		has[k] = false;
+		for (uint32_t t = 0; t < kernels[k].shared_count && !has[k]; t++)
+			has[k] = kernels[k].shared[t] == symbol;
+		if (has[k] && image->kernels[k]->info.static_shared > at)
+			at = image->kernels[k]->info.static_shared;
+	}
+	at = align_up(at, symbol->ast->align);
+	end = at + symbol->ast->size > UINT32_MAX / 2 ? UINT32_MAX / 2 : at + symbol->ast->size;
+	symbol->shared_offset = (uint32_t)at;
+	for (size_t k = 0; k < image->kernel_count; k++)
+		if (has[k])
+			image->kernels[k]->info.static_shared = (uint32_t)end;
+}
+
 /*
- * Gives shared variables their window offsets: a variable lies behind all that share a kernel with it and were placed before. Kernels
- * therefore pay only for what they reach, and a device function sees one offset whichever kernel called it.
+ * Gives shared variables their window offsets, those that most kernels use first. Kernels therefore pay for little more than what they
+ * reach, and a device function sees one offset whichever kernel called it.
  */
 static bool
-place_shared(struct sx_image *image, struct reach *kernels)
+place_shared(struct sx_image *image, const struct reach *kernels)
 {
+	struct sx_symbol **list = NULL;
+	uint32_t count = 0, total = 0;
+	bool *has = calloc(image->kernel_count + 1, sizeof(*has));
+
+	for (size_t k = 0; k < image->kernel_count; k++)
+		total += kernels[k].shared_count;
+	list = malloc((total + 1) * sizeof(struct sx_symbol *));
+	if (!list || !has) {
+		free(list);
+		free(has);
+		return false;
+	}
 	for (size_t k = 0; k < image->kernel_count; k++) {
 		for (uint32_t s = 0; s < kernels[k].shared_count; s++) {
 			struct sx_symbol *symbol = kernels[k].shared[s];
-			if (!symbol || symbol->shared_offset != NONE)
-				continue;
-			uint64_t at = 0;
-			bool *has = calloc(image->kernel_count, 1);
-			if (!has)
-				return false;
-			for (size_t o = 0; o < image->kernel_count; o++) {
-				for (uint32_t t = 0; t < kernels[o].shared_count && !has[o]; t++)
-					has[o] = kernels[o].shared[t] == symbol;
-				if (has[o] && image->kernels[o]->info.static_shared > at)
-					at = image->kernels[o]->info.static_shared;
+			if (!symbol->users++) {
+				symbol->order = count;
+				list[count++] = symbol;
 			}
-			at = align_up(at, symbol->ast->align);
-			symbol->shared_offset = (uint32_t)at;
-			for (size_t o = 0; o < image->kernel_count; o++)
-				if (has[o])
-					image->kernels[o]->info.static_shared = (uint32_t)(at + symbol->ast->size > UINT32_MAX / 2
-					                                                   ? UINT32_MAX / 2 : at + symbol->ast->size);
-			free(has);
 		}
 	}
+	qsort(list, count, sizeof(struct sx_symbol *), by_users);
+	for (uint32_t n = 0; n < count; n++)
+		place_one_shared(image, kernels, list[n], has);
+	free(list);
+	free(has);
 	return true;
 }
 

@@ -22,6 +22,7 @@ struct sx_symbol {
 	uint32_t module;
 	bool dynamic_shared;      /* .extern .shared x[]: behind the kernel's static shared memory */
 	uint32_t shared_offset;   /* .shared ones: in the window */
+	uint32_t users, order;    /* of lay_out_shared(): kernels that reach it, first come */
 };
 
 /* A function: the prepare() state is guarded by its image's lock; `prepared` is the release of it. */

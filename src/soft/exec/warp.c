@@ -416,12 +416,14 @@ static bool
 sxw_decode_vote(struct sx_decoder *d, const struct ptx_insn *in)
 {
 	static const char *const modes[] = { [SX_VOTE_ALL] = "all", [SX_VOTE_ANY] = "any", [SX_VOTE_UNI] = "uni" };
-	unsigned sync = sxw_mod(in, 0, "sync");
-	bool ballot = sxw_mod(in, sync, "ballot");
+	/* .sync stands before or, in older texts (CUB's), behind the mode */
+	bool first = sxw_mod(in, 0, "sync");
+	unsigned sync = first || sxw_mod(in, 1, "sync");
+	bool ballot = sxw_mod(in, first, "ballot");
 	uint32_t members = SX_NO_REG, mode = 3;
 
 	for (uint32_t n = 0; n < 3; n++)
-		if (sxw_mod(in, sync, modes[n]))
+		if (sxw_mod(in, first, modes[n]))
 			mode = n;
 	if ((mode == 3 && !ballot) || in->mod_count != sync + 2 || in->type_count != 1 ||
 	    in->types[0] != (ballot ? PTX_b32 : PTX_pred) || in->operand_count != 2 + sync)
