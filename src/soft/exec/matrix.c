@@ -19,7 +19,7 @@
 #define SX_MAT_K 64 /* of b1: words */
 
 typedef float sx_float8 __attribute__((vector_size(32)));
-typedef int32_t sx_int8x __attribute__((vector_size(32)));
+typedef uint32_t sx_uint8x __attribute__((vector_size(32)));
 
 enum sx_mat_kind { SX_MAT_FLOAT, SX_MAT_INT, SX_MAT_BITS, SX_MAT_DOUBLE };
 
@@ -59,10 +59,37 @@ sx_float_of_e4m3(uint8_t v)
 	return sx_float_of_bits(sx_bits_of_float(value) | sign);
 }
 
-static unsigned
+/* Bits of an element as it is handled: b1 in words. A function, so that it is known when compiled. */
+SX_INLINE unsigned
 sx_frag_bits(enum ptx_type type)
 {
-	return type == PTX_b1 ? 32 : ptx_type_bits[type]; /* bits are handled in words */
+	switch (type) {
+	case PTX_s4:
+	case PTX_u4:
+		return 4;
+	case PTX_s8:
+	case PTX_u8:
+	case PTX_e4m3:
+	case PTX_e5m2:
+		return 8;
+	case PTX_f16:
+	case PTX_bf16:
+		return 16;
+	case PTX_f64:
+		return 64;
+	default:
+		return 32;
+	}
+}
+
+/* sx_float_of_half without branches: the exponent is corrected by a multiplication, which is exact, also for subnormals. */
+SX_INLINE float
+sx_float_of_half_flat(uint16_t half)
+{
+	uint32_t magnitude = half & 0x7fffu, sign = (uint32_t)(half & 0x8000) << 16;
+	uint32_t finite = sx_bits_of_float(sx_float_of_bits((uint64_t)magnitude << 13) * 0x1p112f);
+
+	return sx_float_of_bits(sign | (magnitude >= 0x7c00 ? magnitude << 13 | 0x7f800000u : finite));
 }
 
 /* Element e of a 32-bit register as a number. */
@@ -71,7 +98,7 @@ sx_frag_float(enum ptx_type type, uint32_t word, unsigned e)
 {
 	switch (type) {
 	case PTX_f16:
-		return sx_float_of_half((uint16_t)(word >> 16 * e));
+		return sx_float_of_half_flat((uint16_t)(word >> 16 * e));
 	case PTX_bf16:
 		return sx_float_of_bfloat((uint16_t)(word >> 16 * e));
 	case PTX_tf32:
@@ -102,162 +129,231 @@ sx_frag_int(enum ptx_type type, uint32_t word, unsigned e)
 	}
 }
 
+/* A multiplication's numbers. Known when compiled in the handlers of the common shapes, so everything below is inlined. */
+struct sx_mat_shape {
+	unsigned m, n, k;
+	enum sx_mat_kind kind;
+	bool wmma;
+};
+
 /* Index into the row-major matrix of element e of register r in a lane. */
-static inline unsigned
-sx_frag_index(const struct sx_mma *mma, const struct sx_frag *frag, unsigned lane, unsigned r, unsigned e, unsigned per)
+SX_INLINE unsigned
+sx_frag_index(struct sx_mat_shape s, char role, unsigned lane, unsigned r, unsigned e, unsigned per)
 {
 	unsigned g = lane >> 2, t = lane & 3;
 
-	if (mma->wmma) {
-		unsigned size = frag->role == 'a' ? mma->m * mma->k : frag->role == 'b' ? mma->k * mma->n : mma->m * mma->n;
-		unsigned own = size / SX_LANES;
+	if (s.wmma) {
+		unsigned own = (role == 'a' ? s.m * s.k : role == 'b' ? s.k * s.n : s.m * s.n) / SX_LANES;
 		return lane * own + (r * per + e) % own; /* registers beyond the matrix repeat it */
 	}
-	if (frag->role == 'a') {
-		unsigned row = mma->m == 8 ? g : g + 8 * (r & 1), block = mma->m == 8 ? r : r >> 1;
-		return row * mma->k + 4 * per * block + per * t + e;
+	if (role == 'a') {
+		unsigned row = s.m == 8 ? g : g + 8 * (r & 1), block = s.m == 8 ? r : r >> 1;
+		return row * s.k + 4 * per * block + per * t + e;
 	}
-	if (frag->role == 'b')
-		return (4 * per * r + per * t + e) * mma->n + g;
+	if (role == 'b')
+		return (4 * per * r + per * t + e) * s.n + g;
 	unsigned n = r * per + e;
-	return (g + 8 * (n >> 1)) * mma->n + 2 * t + (n & 1);
+	return (g + 8 * (n >> 1)) * s.n + 2 * t + (n & 1);
 }
 
-static void
-sx_frag_get(const struct sx_warp *w, const struct sx_mma *mma, const struct sx_frag *frag, union sx_mat *mat)
+SX_INLINE void
+sx_frag_get(const struct sx_warp *w, struct sx_mat_shape s, char role, enum ptx_type type, unsigned count, const uint32_t *regs,
+            union sx_mat *mat)
 {
-	unsigned bits = sx_frag_bits(frag->type), per = bits == 64 ? 1 : 32 / bits;
+	unsigned bits = sx_frag_bits(type), per = bits == 64 ? 1 : 32 / bits;
 
-	for (unsigned r = 0; r < frag->count; r++) {
-		if (mma->kind == SX_MAT_DOUBLE) {
+	for (unsigned r = 0; r < count; r++) {
+		if (s.kind == SX_MAT_DOUBLE) {
 			for (unsigned l = 0; l < SX_LANES; l++)
-				mat->d[sx_frag_index(mma, frag, l, r, 0, 1)] = sx_double_of_bits(SX_S64(w, frag->reg[r])[l]);
+				mat->d[sx_frag_index(s, role, l, r, 0, 1)] = sx_double_of_bits(SX_S64(w, regs[r])[l]);
 			continue;
 		}
-		const uint32_t *words = SX_S32(w, frag->reg[r]);
-		for (unsigned l = 0; l < SX_LANES; l++) {
-			for (unsigned e = 0; e < per; e++) {
-				unsigned at = sx_frag_index(mma, frag, l, r, e, per);
-				if (mma->kind == SX_MAT_FLOAT)
-					mat->f[at] = sx_frag_float(frag->type, words[l], e);
-				else
-					mat->i[at] = sx_frag_int(frag->type, words[l], e);
+		const uint32_t *words = SX_S32(w, regs[r]);
+		for (unsigned e = 0; e < per; e++) {
+			if (s.kind == SX_MAT_FLOAT) {
+				float values[SX_LANES];
+				for (unsigned l = 0; l < SX_LANES; l++)
+					values[l] = sx_frag_float(type, words[l], e);
+				for (unsigned l = 0; l < SX_LANES; l++)
+					mat->f[sx_frag_index(s, role, l, r, e, per)] = values[l];
+			} else {
+				int32_t values[SX_LANES];
+				for (unsigned l = 0; l < SX_LANES; l++)
+					values[l] = sx_frag_int(type, words[l], e);
+				for (unsigned l = 0; l < SX_LANES; l++)
+					mat->i[sx_frag_index(s, role, l, r, e, per)] = values[l];
 			}
 		}
 	}
 }
 
-static void
-sx_frag_put(struct sx_warp *w, const struct sx_mma *mma, const struct sx_frag *frag, const union sx_mat *mat)
+SX_INLINE void
+sx_frag_put(struct sx_warp *w, struct sx_mat_shape s, enum ptx_type type, unsigned count, const uint32_t *regs, const union sx_mat *mat)
 {
-	unsigned per = frag->type == PTX_f16 ? 2 : 1;
+	unsigned per = type == PTX_f16 ? 2 : 1;
 
-	for (unsigned r = 0; r < frag->count; r++) {
-		if (frag->reg[r] == SX_NO_REG)
+	for (unsigned r = 0; r < count; r++) {
+		if (regs[r] == SX_NO_REG)
 			continue;
-		if (mma->kind == SX_MAT_DOUBLE) {
+		if (s.kind == SX_MAT_DOUBLE) {
 			uint64_t wide[SX_LANES];
 			for (unsigned l = 0; l < SX_LANES; l++)
-				wide[l] = sx_bits_of_double(mat->d[sx_frag_index(mma, frag, l, r, 0, 1)]);
-			sx_put64(w, frag->reg[r], wide);
+				wide[l] = sx_bits_of_double(mat->d[sx_frag_index(s, 'c', l, r, 0, 1)]);
+			sx_put64(w, regs[r], wide);
 			continue;
 		}
 		uint32_t words[SX_LANES];
 		for (unsigned l = 0; l < SX_LANES; l++) {
-			unsigned at = sx_frag_index(mma, frag, l, r, 0, per);
+			unsigned at = sx_frag_index(s, 'c', l, r, 0, per);
 			if (per == 2)
-				words[l] = sx_half_of_float(mat->f[at]) |
-					(uint32_t)sx_half_of_float(mat->f[sx_frag_index(mma, frag, l, r, 1, per)]) << 16;
+				words[l] = sx_half_of_float(mat->f[at]) | (uint32_t)sx_half_of_float(mat->f[sx_frag_index(s, 'c', l, r, 1, per)]) << 16;
 			else
 				words[l] = (uint32_t)mat->i[at]; /* a float's bits too */
 		}
-		sx_put32(w, frag->reg[r], words);
+		sx_put32(w, regs[r], words);
 	}
 }
 
 /* ---- multiplication ------------------------------------------------------------------------------------------------------- */
 
-/* c += a b; n is a multiple of 8. */
-static void
-sx_mat_mul_float(const struct sx_mma *mma, const float *a, const float *b, float *c)
+/* c += a b; n is a multiple of 8. Four rows at a time share the row of b. */
+SX_INLINE void
+sx_mat_mul_float(struct sx_mat_shape s, const float *a, const float *b, float *c)
 {
-	for (unsigned m = 0; m < mma->m; m++) {
-		for (unsigned n = 0; n < mma->n; n += 8) {
-			sx_float8 sum, row;
-			memcpy(&sum, c + m * mma->n + n, sizeof sum);
-			for (unsigned k = 0; k < mma->k; k++) {
-				memcpy(&row, b + k * mma->n + n, sizeof row);
-				sum += a[m * mma->k + k] * row;
+	for (unsigned n = 0; n < s.n; n += 8) {
+		for (unsigned m = 0; m < s.m; m += 4) {
+			sx_float8 sum[4], row;
+			for (unsigned q = 0; q < 4; q++)
+				memcpy(&sum[q], c + (m + q) * s.n + n, sizeof row);
+			for (unsigned k = 0; k < s.k; k++) {
+				memcpy(&row, b + k * s.n + n, sizeof row);
+				for (unsigned q = 0; q < 4; q++)
+					sum[q] += a[(m + q) * s.k + k] * row;
 			}
-			memcpy(c + m * mma->n + n, &sum, sizeof sum);
+			for (unsigned q = 0; q < 4; q++)
+				memcpy(c + (m + q) * s.n + n, &sum[q], sizeof row);
 		}
 	}
 }
 
-static void
-sx_mat_mul_int(const struct sx_mma *mma, const int32_t *a, const int32_t *b, int32_t *c)
+/* The same for integers, which wrap; unsigned, where wrapping is defined. */
+SX_INLINE void
+sx_mat_mul_wrap(struct sx_mat_shape s, const int32_t *a, const int32_t *b, int32_t *c)
 {
-	for (unsigned m = 0; m < mma->m; m++) {
-		for (unsigned n = 0; n < mma->n; n++) {
-			int64_t sum = c[m * mma->n + n]; /* at most 256 products of 16 bits: no overflow */
-			for (unsigned k = 0; k < mma->k; k++)
-				sum += (int64_t)a[m * mma->k + k] * b[k * mma->n + n];
-			if (mma->saturate)
-				sum = sum > INT32_MAX ? INT32_MAX : sum < INT32_MIN ? INT32_MIN : sum;
-			c[m * mma->n + n] = (int32_t)(uint32_t)(uint64_t)sum;
-		}
-	}
-}
-
-static void
-sx_mat_mul_bits(const struct sx_mma *mma, const int32_t *a, const int32_t *b, int32_t *c)
-{
-	for (unsigned m = 0; m < mma->m; m++) {
-		for (unsigned n = 0; n < mma->n; n++) {
-			uint32_t sum = (uint32_t)c[m * mma->n + n];
-			for (unsigned k = 0; k < mma->k; k++) {
-				uint32_t x = (uint32_t)a[m * mma->k + k], y = (uint32_t)b[k * mma->n + n];
-				sum += (uint32_t)__builtin_popcount(mma->both ? x & y : x ^ y);
+	for (unsigned n = 0; n < s.n; n += 8) {
+		for (unsigned m = 0; m < s.m; m += 4) {
+			sx_uint8x sum[4], row;
+			for (unsigned q = 0; q < 4; q++)
+				memcpy(&sum[q], c + (m + q) * s.n + n, sizeof row);
+			for (unsigned k = 0; k < s.k; k++) {
+				memcpy(&row, b + k * s.n + n, sizeof row);
+				for (unsigned q = 0; q < 4; q++)
+					sum[q] += (uint32_t)a[(m + q) * s.k + k] * row;
 			}
-			c[m * mma->n + n] = (int32_t)sum;
+			for (unsigned q = 0; q < 4; q++)
+				memcpy(c + (m + q) * s.n + n, &sum[q], sizeof row);
 		}
 	}
 }
 
 static void
-sx_mat_mul_double(const struct sx_mma *mma, const double *a, const double *b, double *c)
+sx_mat_mul_saturate(struct sx_mat_shape s, const int32_t *a, const int32_t *b, int32_t *c)
 {
-	for (unsigned m = 0; m < mma->m; m++)
-		for (unsigned n = 0; n < mma->n; n++)
-			for (unsigned k = 0; k < mma->k; k++)
-				c[m * mma->n + n] = __builtin_fma(a[m * mma->k + k], b[k * mma->n + n], c[m * mma->n + n]);
+	for (unsigned m = 0; m < s.m; m++) {
+		for (unsigned n = 0; n < s.n; n++) {
+			int64_t sum = c[m * s.n + n]; /* at most 256 products of 16 bits: no overflow */
+			for (unsigned k = 0; k < s.k; k++)
+				sum += (int64_t)a[m * s.k + k] * b[k * s.n + n];
+			c[m * s.n + n] = sum > INT32_MAX ? INT32_MAX : sum < INT32_MIN ? INT32_MIN : (int32_t)sum;
+		}
+	}
 }
 
+static void
+sx_mat_mul_bits(struct sx_mat_shape s, bool both, const int32_t *a, const int32_t *b, int32_t *c)
+{
+	for (unsigned m = 0; m < s.m; m++) {
+		for (unsigned n = 0; n < s.n; n++) {
+			uint32_t sum = (uint32_t)c[m * s.n + n];
+			for (unsigned k = 0; k < s.k; k++) {
+				uint32_t x = (uint32_t)a[m * s.k + k], y = (uint32_t)b[k * s.n + n];
+				sum += (uint32_t)__builtin_popcount(both ? x & y : x ^ y);
+			}
+			c[m * s.n + n] = (int32_t)sum;
+		}
+	}
+}
+
+static void
+sx_mat_mul_double(struct sx_mat_shape s, const double *a, const double *b, double *c)
+{
+	for (unsigned m = 0; m < s.m; m++)
+		for (unsigned n = 0; n < s.n; n++)
+			for (unsigned k = 0; k < s.k; k++)
+				c[m * s.n + n] = __builtin_fma(a[m * s.k + k], b[k * s.n + n], c[m * s.n + n]);
+}
+
+/* Any multiplication: nothing is known before. */
 static const struct sx_insn *
 sx_mma(struct sx_warp *w, const struct sx_insn *i)
 {
-	const struct sx_mma *mma = i->ptr;
+	const struct sx_mma *x = i->ptr;
+	struct sx_mat_shape s = { x->m, x->n, x->k, (enum sx_mat_kind)x->kind, x->wmma };
 	union sx_mat a, b, c;
 
-	sx_frag_get(w, mma, &mma->a, &a);
-	sx_frag_get(w, mma, &mma->b, &b);
-	sx_frag_get(w, mma, &mma->c, &c);
-	switch ((enum sx_mat_kind)mma->kind) {
-	case SX_MAT_FLOAT:
-		sx_mat_mul_float(mma, a.f, b.f, c.f);
-		break;
-	case SX_MAT_INT:
-		sx_mat_mul_int(mma, a.i, b.i, c.i);
-		break;
-	case SX_MAT_BITS:
-		sx_mat_mul_bits(mma, a.i, b.i, c.i);
-		break;
-	case SX_MAT_DOUBLE:
-		sx_mat_mul_double(mma, a.d, b.d, c.d);
-		break;
-	}
-	sx_frag_put(w, mma, &mma->d, &c);
+	sx_frag_get(w, s, 'a', x->a.type, x->a.count, x->a.reg, &a);
+	sx_frag_get(w, s, 'b', x->b.type, x->b.count, x->b.reg, &b);
+	sx_frag_get(w, s, 'c', x->c.type, x->c.count, x->c.reg, &c);
+	if (s.kind == SX_MAT_FLOAT)
+		sx_mat_mul_float(s, a.f, b.f, c.f);
+	else if (s.kind == SX_MAT_DOUBLE)
+		sx_mat_mul_double(s, a.d, b.d, c.d);
+	else if (s.kind == SX_MAT_BITS)
+		sx_mat_mul_bits(s, x->both, a.i, b.i, c.i);
+	else if (x->saturate)
+		sx_mat_mul_saturate(s, a.i, b.i, c.i);
+	else
+		sx_mat_mul_wrap(s, a.i, b.i, c.i);
+	sx_frag_put(w, s, x->d.type, x->d.count, x->d.reg, &c);
 	return i + 1;
+}
+
+/* The shapes that programs use most, with everything known. */
+#define SX_MMA_KNOWN(name, m, n, k, mat_kind, ab, a_count, b_count, cd, c_count, multiply, member) \
+	static const struct sx_insn * \
+	sx_mma_##name(struct sx_warp *w, const struct sx_insn *i) \
+	{ \
+		const struct sx_mma *x = i->ptr; \
+		const struct sx_mat_shape s = { m, n, k, mat_kind, false }; \
+		union sx_mat a, b, c; \
+		sx_frag_get(w, s, 'a', ab, a_count, x->a.reg, &a); \
+		sx_frag_get(w, s, 'b', ab, b_count, x->b.reg, &b); \
+		sx_frag_get(w, s, 'c', cd, c_count, x->c.reg, &c); \
+		multiply(s, a.member, b.member, c.member); \
+		sx_frag_put(w, s, cd, c_count, x->d.reg, &c); \
+		return i + 1; \
+	}
+SX_MMA_KNOWN(f16_f32, 16, 8, 16, SX_MAT_FLOAT, PTX_f16, 4, 2, PTX_f32, 4, sx_mat_mul_float, f)
+SX_MMA_KNOWN(f16_f16, 16, 8, 16, SX_MAT_FLOAT, PTX_f16, 4, 2, PTX_f16, 2, sx_mat_mul_float, f)
+SX_MMA_KNOWN(bf16_f32, 16, 8, 16, SX_MAT_FLOAT, PTX_bf16, 4, 2, PTX_f32, 4, sx_mat_mul_float, f)
+SX_MMA_KNOWN(tf32_f32, 16, 8, 8, SX_MAT_FLOAT, PTX_tf32, 4, 2, PTX_f32, 4, sx_mat_mul_float, f)
+SX_MMA_KNOWN(s8_s32, 16, 8, 32, SX_MAT_INT, PTX_s8, 4, 2, PTX_s32, 4, sx_mat_mul_wrap, i)
+
+static sx_fn
+sx_pick_mma(const struct sx_mma *x)
+{
+	static const struct {
+		uint8_t ab, cd, k;
+		sx_fn fn;
+	} rows[] = {
+		{ PTX_f16, PTX_f32, 16, sx_mma_f16_f32 }, { PTX_f16, PTX_f16, 16, sx_mma_f16_f16 }, { PTX_bf16, PTX_f32, 16, sx_mma_bf16_f32 },
+		{ PTX_tf32, PTX_f32, 8, sx_mma_tf32_f32 }, { PTX_s8, PTX_s32, 32, sx_mma_s8_s32 },
+	};
+
+	for (size_t n = 0; n < sizeof rows / sizeof *rows && !x->wmma && !x->saturate && x->m == 16; n++)
+		if (x->a.type == rows[n].ab && x->b.type == rows[n].ab && x->c.type == rows[n].cd && x->d.type == rows[n].cd && x->k == rows[n].k)
+			return rows[n].fn;
+	return sx_mma;
 }
 
 /* ---- ldmatrix, stmatrix, movmatrix ---------------------------------------------------------------------------------------- */
@@ -409,7 +505,7 @@ sx_wmma_move(struct sx_warp *w, const struct sx_insn *i)
 
 /* "m16n8k16" */
 static bool
-sx_mat_shape(const char *text, unsigned *m, unsigned *n, unsigned *k)
+sx_mat_parse(const char *text, unsigned *m, unsigned *n, unsigned *k)
 {
 	unsigned *parts[] = { m, n, k };
 	const char *names = "mnk";
@@ -531,7 +627,7 @@ sx_decode_multiply(struct sx_decoder *d, const struct ptx_insn *in, struct sx_mm
 	sxd_emit_converge(d, sxd_const32(d, ~0u));
 	if (!sx_frag_operand(d, &o[0], mma, &mma->d, 'c', types[0], true))
 		return false;
-	return sx_emit_matrix(d, sx_mma, mma, sizeof *mma);
+	return sx_emit_matrix(d, sx_pick_mma(mma), mma, sizeof *mma);
 }
 
 /* mma.sync.aligned.SHAPE.row.col{.satfinite}.D.A.B.C {.xor|.and .popc} d, a, b, c */
@@ -543,7 +639,7 @@ sx_decode_mma(struct sx_decoder *d, const struct ptx_insn *in)
 	unsigned m, n, k, skip = 5;
 
 	if (in->mod_count < 9 || in->type_count != 4 || strcmp(in->mods[0], "sync") != 0 || strcmp(in->mods[1], "aligned") != 0 ||
-	    !sx_mat_shape(in->mods[2], &m, &n, &k) || strcmp(in->mods[3], "row") != 0 || strcmp(in->mods[4], "col") != 0)
+	    !sx_mat_parse(in->mods[2], &m, &n, &k) || strcmp(in->mods[3], "row") != 0 || strcmp(in->mods[4], "col") != 0)
 		return false;
 	for (unsigned t = 0; t < 4; t++)
 		types[t] = (enum ptx_type)in->types[t];
@@ -572,7 +668,7 @@ sx_decode_wmma_mma(struct sx_decoder *d, const struct ptx_insn *in)
 	enum ptx_type types[4];
 	unsigned m, n, k, t = in->type_count;
 
-	if (in->mod_count < 8 || !sx_mat_shape(in->mods[5], &m, &n, &k) || (t != 2 && t != 4))
+	if (in->mod_count < 8 || !sx_mat_parse(in->mods[5], &m, &n, &k) || (t != 2 && t != 4))
 		return false;
 	types[0] = (enum ptx_type)in->types[0];
 	types[1] = t == 4 ? (enum ptx_type)in->types[1] : PTX_f16;
@@ -595,7 +691,7 @@ sx_decode_wmma_move(struct sx_decoder *d, const struct ptx_insn *in, bool store)
 	unsigned m, n, k;
 
 	if (in->mod_count < 7 || in->type_count != 1 || in->operand_count < 2 || in->operand_count > 3 || strlen(in->mods[1]) != 1 ||
-	    !sx_mat_shape(in->mods[5], &m, &n, &k))
+	    !sx_mat_parse(in->mods[5], &m, &n, &k))
 		return false;
 	char role = store ? 'c' : in->mods[1][0];
 	x.column_major = !strcmp(in->mods[4], "col");
