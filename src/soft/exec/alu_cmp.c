@@ -177,28 +177,28 @@ alu_decode_setp(struct sx_decoder *d, const struct ptx_insn *in, const struct al
 	if (form->type_count != 1 || in->operand_count < 3)
 		return false;
 	const enum ptx_type type = form->types[0];
-	const bool packed = type == PTX_f16x2 || type == PTX_bf16x2;
+	const bool packed = type == PTX_f16x2 || type == PTX_bf16x2, half = type == PTX_f16 || type == PTX_bf16;
 	const struct alu_cmp *cmp = alu_find_cmp(form, type, false);
 	const struct ptx_operand *o = in->operands;
 	uint32_t p, q = SX_NO_REG, c;
 
 	if (!cmp || !alu_is_source(d, &o[1], ptx_type_bits[type]) || !alu_is_source(d, &o[2], ptx_type_bits[type]) ||
 	    !alu_pred_dst(d, &o[0], &p) || (o[0].second && !alu_pred_dst(d, o[0].second, &q)) ||
-	    (packed && !o[0].second) || !alu_boolean_operand(d, in, form, 3, &c))
+	    (half && o[0].second) || !alu_boolean_operand(d, in, form, 3, &c))
 		return false;
 	const uint32_t a = sxd_src(d, &o[1], type), b = sxd_src(d, &o[2], type);
 	if (packed) { /* p from the lower halves, q from the upper ones */
 		const uint32_t to[2] = { p, q };
 		const uint32_t low = sxd_temp(d, 1); /* p may be the operand c */
-		for (unsigned half = 0; half < 2; half++) {
+		for (unsigned k = 0; k < 2; k++) {
 			struct sx_insn *i = sxd_emit(d, sx_setp_any);
-			i->d = half ? to[1] : low;
+			i->d = k ? to[1] : low;
 			i->a = a;
 			i->b = b;
 			i->c = c;
 			i->e = SX_NO_REG;
 			i->aux = form->boolean;
-			i->ptr = (void *)alu_find_cmp(form, type, half)->bits;
+			i->ptr = (void *)alu_find_cmp(form, type, k)->bits;
 		}
 		if (p != SX_NO_REG) {
 			struct sx_insn *i = sxd_emit(d, sx_or_pred);
@@ -241,12 +241,12 @@ alu_decode_set(struct sx_decoder *d, const struct ptx_insn *in, const struct alu
 	case PTX_bf16: case PTX_bf16x2: yes = 0x3f80; break;
 	default: return false;
 	}
-	/* u16, s16 and f16 results go with 16-bit sources, packed results with packed ones. */
+	/* 16-bit integers go with 16-bit floating sources, packed results with packed sources; f16 and bf16 with any scalar. */
 	const bool half = from == PTX_f16 || from == PTX_bf16;
 	const bool known = packed ? to == from || to == PTX_u32 || to == PTX_s32
-	                   : half ? to == from || to == PTX_u16 || to == PTX_s16 || to == PTX_u32 || to == PTX_s32
-	                          : to == PTX_u32 || to == PTX_s32 || to == PTX_f32;
-	if (!cmp || !known || !alu_is_reg(d, &o[0], ptx_type_bits[to]) || !alu_is_source(d, &o[1], ptx_type_bits[from]) ||
+	                   : to == PTX_u16 || to == PTX_s16 ? half : to != PTX_f16x2 && to != PTX_bf16x2 && !(half && to == PTX_f32);
+	if (!cmp || !known || (to == PTX_f16 && from == PTX_bf16) || (to == PTX_bf16 && form->flags & F_(FTZ)) ||
+	    !alu_is_reg(d, &o[0], ptx_type_bits[to]) || !alu_is_source(d, &o[1], ptx_type_bits[from]) ||
 	    !alu_is_source(d, &o[2], ptx_type_bits[from]) || !alu_boolean_operand(d, in, form, 3, &c))
 		return false;
 	const uint32_t a = sxd_src(d, &o[1], from), b = sxd_src(d, &o[2], from);

@@ -377,7 +377,16 @@ alu_cvt_operand(struct sx_decoder *d, const struct ptx_operand *o, enum ptx_type
 	if (o->kind != PTX_OP_REG)
 		return source && alu_is_source(d, o, want);
 	const unsigned bits = o->component ? 0 : sxd_bits(d, o);
-	return bits <= 64 && (alu_is_int(type) ? bits >= want : bits == want);
+	return bits == want || (alu_is_int(type) && bits > want && bits <= 64) || (type == PTX_f16 && bits == 32);
+}
+
+/* tf32 comes from f32 alone. */
+static bool
+alu_cvt_tf32_allowed(uint64_t flags, enum ptx_type from)
+{
+	const uint64_t mode = flags & (F_(RN) | F_(RZ) | F_(RNA));
+	return from == PTX_f32 && !(flags & ~(mode | F_(RELU) | F_(SATFINITE))) && __builtin_popcountll(mode) == 1 &&
+	       !(flags & F_(RNA) && flags & F_(RELU));
 }
 
 /* Which modifiers a pair of types takes; false: no such conversion. */
@@ -385,35 +394,30 @@ static bool
 alu_cvt_allowed(uint64_t flags, enum ptx_type to, enum ptx_type from)
 {
 	const uint64_t whole = flags & F_ROUND_INT, round = flags & F_ROUND;
-	const bool f32 = to == PTX_f32 || from == PTX_f32;
-	uint64_t rest = flags & ~(F_ROUND_INT | F_ROUND | F_(SAT));
+	const bool f32 = to == PTX_f32 || from == PTX_f32, bf16 = to == PTX_bf16 || from == PTX_bf16;
+	const unsigned tb = ptx_type_bits[to], fb = ptx_type_bits[from];
+	uint64_t rest = flags & ~(F_ROUND_INT | F_ROUND);
 
-	if (__builtin_popcountll(whole) + __builtin_popcountll(round) > 1)
+	if (to == PTX_tf32)
+		return alu_cvt_tf32_allowed(flags, from);
+	if (__builtin_popcountll(whole) + __builtin_popcountll(round) > 1 || (bf16 && (tb == 8 || fb == 8)))
 		return false;
+	if (!bf16)
+		rest &= ~F_(SAT);
+	if ((to == PTX_f16 || to == PTX_bf16) && from == PTX_f32 && flags & (F_(RN) | F_(RZ)) && !(flags & F_(FTZ)))
+		rest &= ~(F_(RELU) | F_(SATFINITE));
 	if (f32)
 		rest &= ~F_(FTZ);
-	if (alu_is_int(to) && alu_is_int(from))
-		return !whole && !round && !rest;
+	if (rest || (flags & F_(SAT) && flags & (F_(RELU) | F_(SATFINITE))))
+		return false;
 	if (alu_is_int(to))
-		return whole && !rest;
+		return alu_is_int(from) ? !whole && !round : whole != 0;
 	if (alu_is_int(from))
-		return round && !rest;
-	if (!alu_is_float(from))
-		return false;
-	if (to == PTX_tf32) {
-		const bool rna = flags & F_(RNA);
-		rest &= ~(F_(RNA) | F_(RELU) | F_(SATFINITE));
-		return from == PTX_f32 && !(flags & (F_(SAT) | F_(FTZ) | F_(RM) | F_(RP))) && !whole && rna != (round != 0) && !rest &&
-		       !(rna && flags & F_(RELU));
-	}
-	if ((to == PTX_f16 || to == PTX_bf16) && from == PTX_f32 && round)
-		rest &= ~(F_(RELU) | F_(SATFINITE));
-	if (rest || !alu_is_float(to))
-		return false;
-	/* bf16 as a source goes to every format exactly or rounded, as f16 does. */
-	const unsigned tb = ptx_type_bits[to], fb = ptx_type_bits[from];
-	const bool narrows = tb < fb || (tb == fb && to != from);
-	return narrows ? round != 0 : to == from ? !round : !round && !whole;
+		return round != 0;
+	if (to == from)
+		return !round;
+	/* Widening is exact; from bf16 it may name a rounding all the same. */
+	return tb <= fb ? round != 0 : !whole && (!round || from == PTX_bf16);
 }
 
 static bool
@@ -435,7 +439,7 @@ alu_decode_cvt_scalar(struct sx_decoder *d, const struct ptx_insn *in, const str
 		alu_emit_int(d, to, from, dst, reg, a, slot);
 		return true;
 	}
-	const bool same_width = reg == ptx_type_bits[to] && slot == (ptx_type_bits[from] > 32 ? 64 : 32);
+	const bool same_width = (reg == ptx_type_bits[to] || to == PTX_f16) && slot == (ptx_type_bits[from] > 32 ? 64 : 32);
 	for (unsigned k = 0; same_width && k < sizeof(alu_cvt_rows) / sizeof(alu_cvt_rows[0]); k++) {
 		const struct alu_row *row = &alu_cvt_rows[k];
 		if (row->t0 == to && row->t1 == from && (f & row->must) == row->must && !(f & ~(row->must | row->may))) {

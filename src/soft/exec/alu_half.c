@@ -154,8 +154,6 @@ ALU_HALF_3(fma, alu_half_fma(x, y, z, false))
 ALU_HALF_3(fma_b, alu_half_fma(x, y, z, true))
 ALU_HALF_2(min, alu_pick_f32(x, y, false, i->aux & ~(uint32_t)AUX_FTZ))
 ALU_HALF_2(max, alu_pick_f32(x, y, true, i->aux & ~(uint32_t)AUX_FTZ))
-ALU_HALF_3(min3, alu_pick_f32(alu_pick_f32(x, y, false, i->aux & ~(uint32_t)AUX_FTZ), z, false, i->aux & ~(uint32_t)AUX_FTZ))
-ALU_HALF_3(max3, alu_pick_f32(alu_pick_f32(x, y, true, i->aux & ~(uint32_t)AUX_FTZ), z, true, i->aux & ~(uint32_t)AUX_FTZ))
 ALU_HALF_1(ex2, alu_ex2(x))
 ALU_HALF_1(tanh, alu_tanh(x))
 

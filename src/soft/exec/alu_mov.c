@@ -141,10 +141,10 @@ alu_decode_mov(struct sx_decoder *d, const struct ptx_insn *in, const struct alu
 		return untyped && alu_decode_unpack(d, in, bits);
 	switch (type) {
 	case PTX_pred: fn = sx_mov_pred; break;
-	case PTX_b16: case PTX_u16: case PTX_s16: case PTX_f16: case PTX_bf16:
+	case PTX_b16: case PTX_u16: case PTX_s16:
 		fn = o[1].kind == PTX_OP_SPECIAL ? sx_mov_16 : sx_mov_32;
 		break;
-	case PTX_b32: case PTX_u32: case PTX_s32: case PTX_f32: case PTX_f16x2: case PTX_bf16x2: fn = sx_mov_32; break;
+	case PTX_b32: case PTX_u32: case PTX_s32: case PTX_f32: fn = sx_mov_32; break;
 	case PTX_b64: case PTX_u64: case PTX_s64: case PTX_f64: fn = sx_mov_64; break;
 	case PTX_b128: fn = sx_mov_128; break;
 	default: return false;
@@ -269,11 +269,11 @@ static bool
 alu_decode_lop3(struct sx_decoder *d, const struct ptx_insn *in, const struct alu_form *form)
 {
 	const struct ptx_operand *o = in->operands;
-	const bool pred = form->boolean != BOOL_NONE;
+	const bool pred = form->boolean == BOOL_AND || form->boolean == BOOL_OR;
 	uint32_t p = SX_NO_REG, q = 0, dst = SX_NO_REG;
 
 	if (form->type_count != 1 || form->types[0] != PTX_b32 || form->flags || form->sub ||
-	    in->operand_count != (pred ? 6 : 5) || o[4].kind != PTX_OP_IMM || o[4].imm < 0 || o[4].imm > 255)
+	    form->boolean == BOOL_XOR || in->operand_count != (pred ? 6 : 5) || o[4].kind != PTX_OP_IMM || o[4].imm < 0 || o[4].imm > 255)
 		return false;
 	for (unsigned k = 1; k <= 3; k++)
 		if (!alu_is_source(d, &o[k], 32))

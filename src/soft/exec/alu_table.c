@@ -7,6 +7,7 @@
 #include "soft/exec/alu.h"
 
 #define ROUND F_ROUND
+#define ANY_ROUND (1ull << 63) /* in `must`: one of the roundings */
 #define FTZ F_(FTZ)
 #define SAT F_(SAT)
 #define R(t0, t1, must, may, shape, fn) { PTX_##t0, PTX_##t1, must, may, shape, fn, 0 }
@@ -17,6 +18,11 @@
 #define F32(shape, op) \
 	R(f32, none, 0, F_(RN), shape, sx_##op##_f32), R(f32, none, FTZ, F_(RN), shape, sx_##op##_f32_ftz), \
 	R(f32, none, 0, ROUND | FTZ | SAT, shape, sx_##op##_f32_any)
+/* The same where the rounding has to be said. */
+#define F32_MUST(shape, op) \
+	R(f32, none, F_(RN), 0, shape, sx_##op##_f32), R(f32, none, F_(RN) | FTZ, 0, shape, sx_##op##_f32_ftz), \
+	R(f32, none, ANY_ROUND, ROUND | FTZ | SAT, shape, sx_##op##_f32_any)
+#define F64_MUST(shape, op) R(f64, none, F_(RN), 0, shape, sx_##op##_f64), R(f64, none, ANY_ROUND, ROUND, shape, sx_##op##_f64_any)
 #define F64(shape, op) R(f64, none, 0, F_(RN), shape, sx_##op##_f64), R(f64, none, 0, ROUND, shape, sx_##op##_f64_any)
 
 /* The 16-bit formats. */
@@ -26,18 +32,18 @@
 #define HALF_BF(must, may, shape, fn) \
 	HALF(bf16, must, may, shape, fn, HALF_BF16), HALF(bf16x2, must, may, shape, fn, HALF_BF16 | HALF_X2)
 #define HALF_SUM(op) HALF_F16(0, F_(RN) | FTZ | SAT, "dtt", sx_##op##_half), HALF_BF(0, F_(RN), "dtt", sx_##op##_half)
-#define MIXED(op, shape) \
-	RX(f32, f16, 0, ROUND | SAT, shape, sx_##op##_mixed, 0), RX(f32, bf16, 0, ROUND | SAT, shape, sx_##op##_mixed, HALF_BF16)
+#define MIXED(op, must, shape) \
+	RX(f32, f16, must, ROUND | SAT, shape, sx_##op##_mixed, 0), RX(f32, bf16, must, ROUND | SAT, shape, sx_##op##_mixed, HALF_BF16)
 
 static const struct alu_row rows_add[] = {
 	BOTH(32, 0, "dtt", sx_add_32), BOTH(64, 0, "dtt", sx_add_64), F32("dtt", add), F64("dtt", add),
 	BOTH(16, 0, "dtt", sx_add_16), R(s32, none, SAT, 0, "dtt", sx_add_sat_s32), BOTH(16x2, 0, "dtt", sx_add_16x2),
-	R(f32x2, none, 0, ROUND | FTZ, "dtt", sx_add_f32x2), HALF_SUM(add), MIXED(add, "dst"),
+	R(f32x2, none, 0, ROUND | FTZ, "dtt", sx_add_f32x2), HALF_SUM(add), MIXED(add, 0, "dst"),
 };
 static const struct alu_row rows_sub[] = {
 	BOTH(32, 0, "dtt", sx_sub_32), BOTH(64, 0, "dtt", sx_sub_64), F32("dtt", sub), F64("dtt", sub),
 	BOTH(16, 0, "dtt", sx_sub_16), R(s32, none, SAT, 0, "dtt", sx_sub_sat_s32),
-	R(f32x2, none, 0, ROUND | FTZ, "dtt", sx_sub_f32x2), HALF_SUM(sub), MIXED(sub, "dst"),
+	R(f32x2, none, 0, ROUND | FTZ, "dtt", sx_sub_f32x2), HALF_SUM(sub), MIXED(sub, 0, "dst"),
 };
 static const struct alu_row rows_mul[] = {
 	BOTH(32, F_(LO), "dtt", sx_mul_lo_32), F32("dtt", mul), F64("dtt", mul), BOTH(64, F_(LO), "dtt", sx_mul_lo_64),
@@ -50,7 +56,7 @@ static const struct alu_row rows_mul[] = {
 	HALF_F16(0, F_(RN) | FTZ | SAT, "dtt", sx_mul_half), HALF_BF(0, F_(RN), "dtt", sx_mul_b_half),
 };
 static const struct alu_row rows_mad[] = {
-	BOTH(32, F_(LO), "dttt", sx_mad_lo_32), BOTH(64, F_(LO), "dttt", sx_mad_lo_64), F32("dttt", fma), F64("dttt", fma),
+	BOTH(32, F_(LO), "dttt", sx_mad_lo_32), BOTH(64, F_(LO), "dttt", sx_mad_lo_64), F32_MUST("dttt", fma), F64_MUST("dttt", fma),
 	R(u32, none, F_(WIDE), 0, "DttT", sx_mad_wide_u32), R(s32, none, F_(WIDE), 0, "DttT", sx_mad_wide_s32),
 	R(u16, none, F_(WIDE), 0, "DttT", sx_mad_wide_u16), R(s16, none, F_(WIDE), 0, "DttT", sx_mad_wide_s16),
 	R(u16, none, F_(HI), 0, "dttt", sx_mad_hi_u16), R(s16, none, F_(HI), 0, "dttt", sx_mad_hi_s16),
@@ -59,10 +65,9 @@ static const struct alu_row rows_mad[] = {
 	R(s32, none, F_(HI) | SAT, 0, "dttt", sx_mad_hi_sat_s32), BOTH(16, F_(LO), "dttt", sx_mad_lo_16),
 };
 static const struct alu_row rows_fma[] = {
-	R(f32, none, F_(RN), 0, "dttt", sx_fma_f32), R(f32, none, F_(RN) | FTZ, 0, "dttt", sx_fma_f32_ftz), F32("dttt", fma),
-	F64("dttt", fma), R(f32x2, none, 0, ROUND | FTZ, "dttt", sx_fma_f32x2),
+	F32_MUST("dttt", fma), F64_MUST("dttt", fma), R(f32x2, none, ANY_ROUND, ROUND | FTZ, "dttt", sx_fma_f32x2),
 	HALF_F16(F_(RN), FTZ | SAT, "dttt", sx_fma_half), HALF_F16(F_(RN) | F_(RELU), FTZ, "dttt", sx_fma_half),
-	HALF_BF(F_(RN), F_(RELU), "dttt", sx_fma_b_half), MIXED(fma, "dsst"),
+	HALF_BF(F_(RN), F_(RELU), "dttt", sx_fma_b_half), MIXED(fma, ANY_ROUND, "dsst"),
 };
 static const struct alu_row rows_mul24[] = {
 	R(u32, none, F_(LO), 0, "dtt", sx_mul24_lo_u32), R(s32, none, F_(LO), 0, "dtt", sx_mul24_lo_s32),
@@ -82,8 +87,8 @@ static const struct alu_row rows_div[] = {
 	R(s64, none, 0, 0, "dtt", sx_div_s64), R(u16, none, 0, 0, "dtt", sx_div_u16), R(s16, none, 0, 0, "dtt", sx_div_s16),
 	R(f32, none, F_(APPROX), 0, "dtt", sx_div_approx_f32), R(f32, none, F_(APPROX) | FTZ, 0, "dtt", sx_div_approx_f32_ftz),
 	R(f32, none, F_(FULL), 0, "dtt", sx_div_f32), R(f32, none, F_(FULL) | FTZ, 0, "dtt", sx_div_f32_ftz),
-	R(f32, none, 0, F_(RN), "dtt", sx_div_f32), R(f32, none, FTZ, F_(RN), "dtt", sx_div_f32_ftz),
-	R(f32, none, 0, ROUND | FTZ, "dtt", sx_div_f32_any), F64("dtt", div),
+	R(f32, none, F_(RN), 0, "dtt", sx_div_f32), R(f32, none, F_(RN) | FTZ, 0, "dtt", sx_div_f32_ftz),
+	R(f32, none, ANY_ROUND, ROUND | FTZ, "dtt", sx_div_f32_any), F64_MUST("dtt", div),
 };
 static const struct alu_row rows_rem[] = {
 	R(u32, none, 0, 0, "dtt", sx_rem_u32), R(s32, none, 0, 0, "dtt", sx_rem_s32), R(u64, none, 0, 0, "dtt", sx_rem_u64),
@@ -116,8 +121,7 @@ static const struct alu_row rows_neg[] = {
 	R(f32, none, XORSIGN, FTZ | F_(NAN), "dtt", sx_##op##_f32_any), \
 	R(f32, none, 0, FTZ | F_(NAN) | F_(ABS), "dttt", sx_##op##3_f32), R(f64, none, 0, 0, "dtt", sx_##op##_f64), \
 	HALF_F16(0, FTZ | F_(NAN), "dtt", sx_##op##_half), HALF_BF(0, F_(NAN), "dtt", sx_##op##_half), \
-	HALF_F16(XORSIGN, FTZ | F_(NAN), "dtt", sx_##op##_half), HALF_BF(XORSIGN, F_(NAN), "dtt", sx_##op##_half), \
-	HALF_F16(0, FTZ | F_(NAN), "dttt", sx_##op##3_half), HALF_BF(0, F_(NAN), "dttt", sx_##op##3_half)
+	HALF_F16(XORSIGN, FTZ | F_(NAN), "dtt", sx_##op##_half), HALF_BF(XORSIGN, F_(NAN), "dtt", sx_##op##_half)
 static const struct alu_row rows_min[] = { MINMAX(min) };
 static const struct alu_row rows_max[] = { MINMAX(max) };
 
@@ -195,12 +199,12 @@ static const struct alu_row rows_copysign[] = {
 };
 static const struct alu_row rows_rcp[] = {
 	R(f32, none, F_(APPROX), 0, "dt", sx_rcp_f32), R(f32, none, F_(APPROX) | FTZ, 0, "dt", sx_rcp_f32_ftz),
-	R(f32, none, F_(RN), 0, "dt", sx_rcp_f32), R(f32, none, 0, ROUND | FTZ, "dt", sx_rcp_f32_any),
-	R(f64, none, F_(APPROX) | FTZ, 0, "dt", sx_rcp_gross_f64), F64("dt", rcp),
+	R(f32, none, F_(RN), 0, "dt", sx_rcp_f32), R(f32, none, ANY_ROUND, ROUND | FTZ, "dt", sx_rcp_f32_any),
+	R(f64, none, F_(APPROX) | FTZ, 0, "dt", sx_rcp_gross_f64), F64_MUST("dt", rcp),
 };
 static const struct alu_row rows_sqrt[] = {
 	R(f32, none, F_(APPROX), 0, "dt", sx_sqrt_f32), R(f32, none, F_(APPROX) | FTZ, 0, "dt", sx_sqrt_f32_ftz),
-	R(f32, none, F_(RN), 0, "dt", sx_sqrt_f32), R(f32, none, 0, ROUND | FTZ, "dt", sx_sqrt_f32_any), F64("dt", sqrt),
+	R(f32, none, F_(RN), 0, "dt", sx_sqrt_f32), R(f32, none, ANY_ROUND, ROUND | FTZ, "dt", sx_sqrt_f32_any), F64_MUST("dt", sqrt),
 };
 static const struct alu_row rows_rsqrt[] = {
 	R(f32, none, F_(APPROX), 0, "dt", sx_rsqrt_f32), R(f32, none, F_(APPROX) | FTZ, 0, "dt", sx_rsqrt_f32_ftz),
@@ -339,9 +343,10 @@ alu_match(struct sx_decoder *d, const struct ptx_insn *in, const struct alu_form
 	    __builtin_popcountll(form->flags & F_ROUND) > 1)
 		return NULL;
 	const enum ptx_type t1 = form->type_count > 1 ? form->types[1] : PTX_none;
+	const uint64_t have = form->flags | (form->flags & ROUND ? ANY_ROUND : 0);
 	for (unsigned k = 0; k < count; k++) {
 		const struct alu_row *row = &rows[k];
-		if (row->t0 != form->types[0] || row->t1 != t1 || (form->flags & row->must) != row->must ||
+		if (row->t0 != form->types[0] || row->t1 != t1 || (have & row->must) != row->must ||
 		    (form->flags & ~(row->must | row->may)) || !alu_operands_fit(d, in, row))
 			continue;
 		uint32_t source[4] = { 0 }, n = 0, dst = SX_NO_REG;
@@ -494,6 +499,10 @@ sx_decode_alu(struct sx_decoder *d, const struct ptx_insn *in)
 		return alu_decode_mov_vector(d, in);
 	unsigned low = 0, high = sizeof(alu_ops) / sizeof(alu_ops[0]);
 	struct alu_form form;
+
+	for (unsigned k = 0; k < in->operand_count; k++) /* d|p: only the destination of setp and lop3 */
+		if (in->operands[k].second && (k || (strcmp(in->op, "setp") != 0 && strcmp(in->op, "lop3") != 0)))
+			return false;
 
 	while (low < high) {
 		const unsigned middle = (low + high) / 2;
