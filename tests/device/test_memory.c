@@ -48,7 +48,7 @@ TEST(accounting)
 
 TEST(reset_frees_everything)
 {
-	CUdeviceptr p;
+	CUdeviceptr p, q;
 	CUstream stream;
 	CUevent event;
 	CUarray array;
@@ -64,6 +64,9 @@ TEST(reset_frees_everything)
 		OK(CU(cuMemAllocManaged)(&p, 5000, CU_MEM_ATTACH_GLOBAL));
 		OK(CU(cuMemHostAlloc)(&host, 5000, 0));
 		OK(CU(cuStreamCreate)(&stream, 0));
+		OK(CU(cuMemAllocAsync)(&p, 50000, stream));
+		OK(CU(cuMemAllocAsync)(&q, 50000, stream));
+		OK(CU(cuMemFreeAsync)(q, stream));
 		OK(CU(cuEventCreate)(&event, 0));
 		OK(CU(cuEventRecord)(event, stream));
 		OK(CU(cuMemsetD8Async)(p, 1, 5000, stream));

@@ -330,6 +330,19 @@ sw_alloc_free_context(struct sw_context *ctx)
 }
 
 struct sw_alloc *
+sw_alloc_of_pool(const struct sw_context *ctx)
+{
+	struct sw_alloc *alloc;
+
+	pthread_mutex_lock(&alloc_lock);
+	for (alloc = of_context; alloc; alloc = alloc->next)
+		if (alloc->ctx == ctx && alloc->pool)
+			break;
+	pthread_mutex_unlock(&alloc_lock);
+	return alloc;
+}
+
+struct sw_alloc *
 sw_alloc_find(uint64_t address)
 {
 	struct sw_alloc *alloc = NULL;

@@ -13,6 +13,7 @@
 static pthread_mutex_t context_lock = PTHREAD_MUTEX_INITIALIZER; /* guards activation and retain counts */
 static struct sw_context *primary;
 static uint64_t next_id; /* atomic */
+static uint32_t active_count; /* atomic */
 
 struct sw_context *
 sw_primary(void)
@@ -27,7 +28,7 @@ context_defaults(struct sw_context *ctx)
 	__atomic_store_n(&ctx->error, CUDA_SUCCESS, __ATOMIC_RELEASE);
 	ctx->cache_config = CU_FUNC_CACHE_PREFER_NONE;
 	ctx->shared_config = CU_SHARED_MEM_CONFIG_FOUR_BYTE_BANK_SIZE;
-	ctx->stack_bytes = 1024;
+	__atomic_store_n(&ctx->stack_bytes, 1024, __ATOMIC_RELAXED);
 	ctx->printf_bytes = 1 << 20;
 	ctx->heap_bytes = 8 << 20;
 	ctx->sync_depth = 2;
@@ -60,8 +61,10 @@ context_activate(struct sw_context *ctx)
 {
 	CUresult result = sw_stream_open_context(ctx);
 
-	if (result == CUDA_SUCCESS)
+	if (result == CUDA_SUCCESS) {
+		__atomic_add_fetch(&active_count, 1, __ATOMIC_ACQ_REL);
 		__atomic_store_n(&ctx->active, 1, __ATOMIC_RELEASE);
+	}
 	return result;
 }
 
@@ -75,10 +78,18 @@ context_deactivate(struct sw_context *ctx)
 	while (ctx->children.next != &ctx->children)
 		ctx->children.next->destroy(ctx->children.next);
 	sw_stream_close_context(ctx);
+	sw_pool_drop_context(ctx);
 	sw_alloc_free_context(ctx);
 	sw_registered_drop_context(ctx);
-	sw_heap_reset();
+	/* The kernel heap is the device's: it is emptied when nobody can hold anything in it any more. */
+	if (__atomic_sub_fetch(&active_count, 1, __ATOMIC_ACQ_REL) == 0)
+		sw_heap_reset();
 	context_defaults(ctx);
+	if (!__atomic_load_n(&active_count, __ATOMIC_ACQUIRE)) {
+		sw_pool_release_all();
+		sw_heap_limit(ctx->heap_bytes);
+		sw_output_limit(ctx->printf_bytes);
+	}
 }
 
 CUresult
@@ -96,6 +107,7 @@ sw_context_forget(void)
 {
 	context_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	primary = NULL;
+	active_count = 0;
 }
 
 CUresult
@@ -181,7 +193,7 @@ sw_cuDevicePrimaryCtxRelease_v2(CUdevice dev)
 	pthread_mutex_lock(&context_lock);
 	if (!primary->retained)
 		result = CUDA_ERROR_INVALID_CONTEXT;
-	else if (--primary->retained == 0)
+	else if (--primary->retained == 0 && primary->active)
 		context_deactivate(primary);
 	pthread_mutex_unlock(&context_lock);
 	return result;
@@ -201,8 +213,7 @@ sw_cuDevicePrimaryCtxReset_v2(CUdevice dev)
 	pthread_mutex_lock(&context_lock);
 	if (primary->active)
 		context_deactivate(primary);
-	primary->retained = 0;
-	primary->flags = 0;
+	primary->flags = 0; /* what is retained stays so: a reset is not a release */
 	pthread_mutex_unlock(&context_lock);
 	return CUDA_SUCCESS;
 }
@@ -384,7 +395,7 @@ sw_cuCtxSetLimit(CUlimit limit, size_t value)
 	case CU_LIMIT_STACK_SIZE:
 		if (value > SW_MAX_STACK)
 			return CUDA_ERROR_INVALID_VALUE;
-		ctx->stack_bytes = sw_round_up(value, 16);
+		__atomic_store_n(&ctx->stack_bytes, sw_round_up(value, 16), __ATOMIC_RELAXED);
 		return CUDA_SUCCESS;
 	case CU_LIMIT_PRINTF_FIFO_SIZE:
 		if (value > (size_t)1 << 30)
@@ -424,7 +435,7 @@ sw_cuCtxGetLimit(size_t *pvalue, CUlimit limit)
 {
 	SW_CTX(ctx);
 	switch (limit) {
-	case CU_LIMIT_STACK_SIZE: *pvalue = ctx->stack_bytes; return CUDA_SUCCESS;
+	case CU_LIMIT_STACK_SIZE: *pvalue = __atomic_load_n(&ctx->stack_bytes, __ATOMIC_RELAXED); return CUDA_SUCCESS;
 	case CU_LIMIT_PRINTF_FIFO_SIZE: *pvalue = ctx->printf_bytes; return CUDA_SUCCESS;
 	case CU_LIMIT_MALLOC_HEAP_SIZE: *pvalue = ctx->heap_bytes; return CUDA_SUCCESS;
 	case CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH:

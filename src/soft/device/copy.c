@@ -95,14 +95,17 @@ submit(struct sw_stream *stream, const struct sw_copy *copy, enum sw_place src, 
 		}
 		return mode == SYNC ? sw_submit_wait(stream, &op) : sw_submit(stream, &op);
 	}
-	bool wait = (mode == SYNC && (is_host(src) || is_host(dst))) || dst == SW_PLACE_PAGEABLE || src == SW_PLACE_PAGEABLE ||
-	            mode == ASYNC_SOURCE_NOW;
+	/* Only copies from device to device are asynchronous in a synchronous call; managed memory counts as the host's too. */
+	bool wait = (mode == SYNC && (src != SW_PLACE_DEVICE || dst != SW_PLACE_DEVICE)) || dst == SW_PLACE_PAGEABLE ||
+	            src == SW_PLACE_PAGEABLE || mode == ASYNC_SOURCE_NOW;
 	if (!wait)
 		return sw_submit(stream, &op);
 	if (sw_stream_idle(stream)) {
 		CUresult error = (CUresult)__atomic_load_n(&stream->ctx->error, __ATOMIC_ACQUIRE);
 		if (error == CUDA_SUCCESS)
 			sw_copy_run(copy);
+		if (mode == SYNC)
+			sw_output_flush();
 		return error;
 	}
 	bool one_row = copy->height == 1 && copy->depth == 1;
@@ -110,7 +113,10 @@ submit(struct sw_stream *stream, const struct sw_copy *copy, enum sw_place src, 
 		op.copy_staged = true;
 		return sw_submit(stream, &op);
 	}
-	return sw_submit_wait(stream, &op);
+	CUresult result = sw_submit_wait(stream, &op);
+	if (mode == SYNC)
+		sw_output_flush();
+	return result;
 }
 
 /* What an operand of a copy call must be. */

@@ -182,7 +182,9 @@ CUresult sw_alloc_new_file(struct sw_context *ctx, uint64_t size, enum sw_memory
 void sw_alloc_free(struct sw_alloc *alloc); /* no work may use it any more */
 /* The allocation that contains the address, or NULL. What it points to lives until the program frees it. */
 struct sw_alloc *sw_alloc_find(uint64_t address);
-/* Frees all that a context still has. */
+/* One that the context has of some pool, or NULL. */
+struct sw_alloc *sw_alloc_of_pool(const struct sw_context *ctx);
+/* Frees all that a context still has; not what is of pools. */
 void sw_alloc_free_context(struct sw_context *ctx);
 /* Makes the segment of an allocation shareable without moving it (its context must be idle). 0 or -1. */
 int sw_alloc_share(struct sw_alloc *alloc);
@@ -446,6 +448,7 @@ void sw_pool_free_done(struct sw_op *op);  /* a FREE ran; queue lock held */
 void sw_pool_trim_all(void);               /* at synchronisation: gives back what exceeds the release threshold */
 uint64_t sw_pool_release_all(void);        /* gives back all that pools hold in reserve; bytes */
 CUresult sw_pool_free_now(struct sw_alloc *alloc); /* cuMemFree of pool memory, nothing uses it any more */
+void sw_pool_drop_context(struct sw_context *ctx); /* frees what the context has of pools */
 void sw_pool_forget(void);
 bool sw_pool_handle(struct sw_pool *pool, CUmemoryPool *out);
 /* A stream ended or a context was destroyed: frees that wait for it count as done. */

@@ -21,10 +21,13 @@ sw_place_of(uint64_t address, uint64_t size)
 		return sw_mapping_covers(address, size) ? SW_PLACE_DEVICE : SW_PLACE_BAD;
 	if (alloc->hidden || size > alloc->size - (address - alloc->address))
 		return SW_PLACE_BAD;
-	return alloc->kind == SW_MEM_HOST ? SW_PLACE_HOST : alloc->kind == SW_MEM_MANAGED ? SW_PLACE_MANAGED : SW_PLACE_DEVICE;
+	if (alloc->kind == SW_MEM_HOST)
+		return SW_PLACE_HOST;
+	/* CU_POINTER_ATTRIBUTE_SYNC_MEMOPS asks for what managed memory gets anyway: synchronous calls that are synchronous. */
+	return alloc->kind == SW_MEM_MANAGED || alloc->sync_memops ? SW_PLACE_MANAGED : SW_PLACE_DEVICE;
 }
 
-/* Calls that wait for the device are not allowed while a stream of the context is being captured. */
+/* Calls that wait for the device, and allocations, are "unsafe" while a stream is being captured: refused unless relaxed. */
 static CUresult
 may_synchronise(struct sw_context *ctx)
 {
@@ -48,8 +51,10 @@ sw_cuMemGetInfo_v2(size_t *free, size_t *total)
 static CUresult
 allocate(struct sw_context *ctx, uint64_t size, struct sw_alloc **alloc)
 {
-	CUresult result = sw_alloc_new(ctx, size, 256, SW_MEM_DEVICE, false, alloc);
+	CUresult result = sw_capture_check ? sw_capture_check(ctx, NULL) : CUDA_SUCCESS;
 
+	if (result == CUDA_SUCCESS)
+		result = sw_alloc_new(ctx, size, 256, SW_MEM_DEVICE, false, alloc);
 	if (result == CUDA_ERROR_OUT_OF_MEMORY && sw_pool_release_all() > 0)
 		result = sw_alloc_new(ctx, size, 256, SW_MEM_DEVICE, false, alloc);
 	return result;

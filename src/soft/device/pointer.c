@@ -27,7 +27,7 @@ look(CUdeviceptr address, struct view *view)
 
 	*view = (struct view){ .mapped = true, .access = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE };
 	if (alloc && !alloc->hidden) {
-		view->context = alloc->ctx ? alloc->ctx->handle : NULL;
+		view->context = alloc->ctx && !alloc->pool ? alloc->ctx->handle : NULL; /* pools are the device's */
 		view->type = alloc->kind == SW_MEM_HOST ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
 		view->managed = alloc->kind == SW_MEM_MANAGED;
 		view->host_readable = alloc->kind == SW_MEM_HOST || alloc->kind == SW_MEM_MANAGED;
@@ -182,6 +182,6 @@ sw_cuPointerSetAttribute(const void *value, CUpointer_attribute attribute, CUdev
 	if (!value || attribute != CU_POINTER_ATTRIBUTE_SYNC_MEMOPS || !alloc || alloc->hidden || alloc->kind == SW_MEM_HOST ||
 	    alloc->kind == SW_MEM_MANAGED)
 		return CUDA_ERROR_INVALID_VALUE;
-	alloc->sync_memops = *(const unsigned *)value != 0; /* copies that it concerns are awaited by copy.c's rules */
+	alloc->sync_memops = *(const unsigned *)value != 0; /* see sw_place_of */
 	return CUDA_SUCCESS;
 }

@@ -174,14 +174,14 @@ reuse(struct sw_pool *pool, uint64_t size, const struct sw_stream *stream)
 
 /* New memory for a pool: of its file, if it has one. */
 static CUresult
-fresh(struct sw_pool *pool, uint64_t size, struct sw_alloc **out)
+fresh(struct sw_pool *pool, struct sw_context *ctx, uint64_t size, struct sw_alloc **out)
 {
 	if (pool->fd < 0)
-		return sw_alloc_new(NULL, size, 512, SW_MEM_POOL, false, out);
+		return sw_alloc_new(ctx, size, 512, SW_MEM_POOL, false, out);
 	uint64_t span = sw_round_up(size, SW_GRANULE);
 	if (ftruncate(pool->fd, (off_t)(pool->file_bytes + span)) != 0)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	CUresult result = sw_alloc_new_file(NULL, size, SW_MEM_POOL, pool->fd, pool->file_bytes, out);
+	CUresult result = sw_alloc_new_file(ctx, size, SW_MEM_POOL, pool->fd, pool->file_bytes, out);
 	if (result == CUDA_SUCCESS)
 		pool->file_bytes += span;
 	return result;
@@ -195,6 +195,7 @@ pool_alloc(struct sw_pool *pool, uint64_t size, const struct sw_stream *stream, 
 	pthread_mutex_lock(&pool_lock);
 	struct sw_alloc *alloc = reuse(pool, size, stream);
 	if (alloc) {
+		alloc->ctx = stream->ctx;
 		count_use(pool, (int64_t)alloc->span, 0);
 		*out = alloc;
 		goto unlock;
@@ -202,13 +203,13 @@ pool_alloc(struct sw_pool *pool, uint64_t size, const struct sw_stream *stream, 
 	uint64_t limit = pool->props.maxSize ? pool->props.maxSize : UINT64_MAX;
 	if (pool->reserved + size > limit)
 		release(pool, size < limit ? limit - size : 0);
-	result = pool->reserved + size > limit ? CUDA_ERROR_OUT_OF_MEMORY : fresh(pool, size, out);
+	result = pool->reserved + size > limit ? CUDA_ERROR_OUT_OF_MEMORY : fresh(pool, stream->ctx, size, out);
 	if (result == CUDA_ERROR_OUT_OF_MEMORY) {
 		uint64_t released = 0;
 		for (struct sw_pool *other = pools; other; other = other->next)
 			released += release(other, 0);
 		if (released)
-			result = fresh(pool, size, out);
+			result = fresh(pool, stream->ctx, size, out);
 	}
 	if (result == CUDA_SUCCESS) {
 		(*out)->pool = pool;
@@ -232,6 +233,7 @@ retire(struct sw_alloc *alloc, struct sw_stream *stream, uint64_t *id)
 	*block = (struct block){ .next = pool->blocks, .alloc = alloc, .id = *id, .stream = stream };
 	pool->blocks = block;
 	alloc->hidden = true; /* no longer the program's */
+	alloc->ctx = NULL;
 	count_use(pool, -(int64_t)alloc->span, 0);
 	return 0;
 }
@@ -270,6 +272,16 @@ sw_pool_free_now(struct sw_alloc *alloc)
 		release(pool, pool->threshold);
 	pthread_mutex_unlock(&pool_lock);
 	return failed ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+void
+sw_pool_drop_context(struct sw_context *ctx)
+{
+	struct sw_alloc *alloc;
+
+	while ((alloc = sw_alloc_of_pool(ctx)) != NULL)
+		if (sw_pool_free_now(alloc) != CUDA_SUCCESS)
+			break; /* out of memory: then it stays, and is counted */
 }
 
 /* ---- calls: allocation ------------------------------------------------------------------------------------------------------ */

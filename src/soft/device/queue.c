@@ -480,7 +480,7 @@ start_grid(struct sw_work *work, uint64_t id)
 		.param_bytes = kernel->param_bytes,
 		.cooperative = kernel->cooperative,
 		.grid_id = id,
-		.stack_bytes = (uint32_t)work->ctx->stack_bytes,
+		.stack_bytes = (uint32_t)__atomic_load_n(&work->ctx->stack_bytes, __ATOMIC_RELAXED),
 		.max_resident = sw_occupancy_device(kernel->function, threads, kernel->dynamic_shared),
 	};
 	if (launch.max_resident == 0)
