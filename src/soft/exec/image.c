@@ -96,13 +96,35 @@ sx_image_kernel(const struct sx_image *image, size_t index)
 	return index < image->kernel_count ? image->kernels[index] : NULL;
 }
 
+static int
+name_to_kernel(const void *name, const void *at)
+{
+	return strcmp(name, (*(struct sx_func *const *)at)->info.name);
+}
+
+static int
+kernels_by_name(const void *a, const void *b)
+{
+	return name_to_kernel((*(struct sx_func *const *)a)->info.name, b);
+}
+
+static int
+name_to_var(const void *name, const void *at)
+{
+	return strcmp(name, (*(const struct sx_symbol *const *)at)->var.name);
+}
+
+static int
+vars_by_name(const void *a, const void *b)
+{
+	return name_to_var((*(const struct sx_symbol *const *)a)->var.name, b);
+}
+
 struct sx_func *
 sx_image_find_kernel(const struct sx_image *image, const char *name)
 {
-	for (size_t n = 0; n < image->kernel_count; n++)
-		if (strcmp(image->kernels[n]->info.name, name) == 0)
-			return image->kernels[n];
-	return NULL;
+	struct sx_func *const *found = bsearch(name, image->kernels_by_name, image->kernel_count, sizeof(struct sx_func *), name_to_kernel);
+	return found ? *found : NULL;
 }
 
 struct sx_func *
@@ -132,10 +154,9 @@ sx_image_var(const struct sx_image *image, size_t index)
 const struct sx_var *
 sx_image_find_var(const struct sx_image *image, const char *name)
 {
-	for (size_t n = 0; n < image->exported_count; n++)
-		if (strcmp(image->exported[n]->var.name, name) == 0)
-			return &image->exported[n]->var;
-	return NULL;
+	const struct sx_symbol *const *found = bsearch(name, image->exported, image->exported_count, sizeof(struct sx_symbol *),
+	                                               name_to_var);
+	return found ? &(*found)->var : NULL;
 }
 
 const struct sx_func_info *
@@ -183,10 +204,11 @@ collect(struct sx_image *image)
 	image->funcs = fw_arena_alloc(&image->arena, (funcs + 1) * sizeof(*image->funcs));
 	image->func_resolved = fw_arena_alloc(&image->arena, (funcs + 1) * sizeof(*image->func_resolved));
 	image->kernels = fw_arena_alloc(&image->arena, (funcs + 1) * sizeof(*image->kernels));
+	image->kernels_by_name = fw_arena_alloc(&image->arena, (funcs + 1) * sizeof(*image->kernels));
 	image->symbols = fw_arena_alloc(&image->arena, (symbols + 1) * sizeof(*image->symbols));
 	image->resolved = fw_arena_alloc(&image->arena, (symbols + 1) * sizeof(*image->resolved));
 	image->exported = fw_arena_alloc(&image->arena, (symbols + 1) * sizeof(*image->exported));
-	if (!image->funcs || !image->func_resolved || !image->kernels || !image->symbols || !image->resolved || !image->exported)
+	if (!image->funcs || !image->func_resolved || !image->kernels || !image->kernels_by_name || !image->symbols || !image->resolved || !image->exported)
 		return false;
 	for (size_t m = 0; m < image->module_count; m++) {
 		struct ptx_module *module = image->modules[m];
@@ -744,6 +766,8 @@ collect_kernels(struct sx_image *image)
 		if (func->ast->entry && func->ast->has_body && image->func_resolved[n] == func)
 			image->kernels[image->kernel_count++] = func;
 	}
+	memcpy(image->kernels_by_name, image->kernels, image->kernel_count * sizeof(*image->kernels));
+	qsort(image->kernels_by_name, image->kernel_count, sizeof(*image->kernels), kernels_by_name);
 }
 
 static bool
@@ -762,7 +786,10 @@ link_modules(struct sx_image *image, struct ptx_error *error)
 	if (!ok)
 		return false;
 	collect_kernels(image);
-	return allocate(image, error) && lay_out_shared(image, error);
+	if (!allocate(image, error) || !lay_out_shared(image, error))
+		return false;
+	qsort(image->exported, image->exported_count, sizeof(struct sx_symbol *), vars_by_name);
+	return true;
 }
 
 struct sx_image *

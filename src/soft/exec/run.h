@@ -56,9 +56,9 @@ struct sx_image {
 	uint32_t *symbol_base;
 	struct sx_symbol **resolved;     /* by symbol: the definition that the linker chose */
 	struct sx_func **func_resolved;
-	struct sx_func **kernels;
+	struct sx_func **kernels, **kernels_by_name;
 	size_t kernel_count;
-	const struct sx_symbol **exported;
+	const struct sx_symbol **exported; /* by name */
 	size_t exported_count;
 	void *memory;                    /* of global and constant variables */
 	uint64_t const_base, const_bytes; /* the part with the constant ones */
