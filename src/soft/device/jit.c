@@ -17,6 +17,29 @@ say(struct sw_jit_log *log, const char *line)
 	log->used += (size_t)length < room ? (size_t)length : room - 1;
 }
 
+/*
+ * A library that has nothing for the device asks again with each kernel: one line is enough. True for a text that was said
+ * before; of more texts than fit, the rest are said each time.
+ */
+static bool
+said_before(const char *line)
+{
+	static uint64_t said[64]; /* hashes, atomic; 0 is free */
+	uint64_t hash = 0xcbf29ce484222325;
+
+	for (; *line; line++)
+		hash = (hash ^ (unsigned char)*line) * 0x100000001b3;
+	hash |= 1;
+	for (size_t i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
+		uint64_t seen = 0;
+		if (__atomic_compare_exchange_n(&said[i], &seen, hash, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return false;
+		if (seen == hash)
+			return true;
+	}
+	return false;
+}
+
 void
 sw_jit_error(struct sw_jit *jit, const char *format, ...)
 {
@@ -26,7 +49,7 @@ sw_jit_error(struct sw_jit *jit, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(line, sizeof(line), format, args);
 	va_end(args);
-	fw_warn("module", "%s", line);
+	fw_log(said_before(line) ? FW_LOG_DEBUG : FW_LOG_WARN, "module", "%s", line);
 	say(&jit->error, line);
 }
 
