@@ -357,7 +357,7 @@ sx_copy64(struct sx_warp *w, const struct sx_insn *i)
 	return i + 1;
 }
 
-/* 64-bit offsets as 32-bit ones; what does not fit becomes an offset outside every window. */
+/* 64-bit offsets plus imm as 32-bit ones; what does not fit becomes an offset outside every window. */
 static const struct sx_insn *
 sx_narrow_offset(struct sx_warp *w, const struct sx_insn *i)
 {
@@ -365,7 +365,7 @@ sx_narrow_offset(struct sx_warp *w, const struct sx_insn *i)
 	uint32_t r[SX_LANES];
 
 	for (int l = 0; l < SX_LANES; l++)
-		r[l] = a[l] >> 32 ? 0xffffff00u : (uint32_t)a[l];
+		r[l] = (a[l] + (uint64_t)i->imm) >> 32 ? 0xffffff00u : (uint32_t)(a[l] + (uint64_t)i->imm);
 	sx_put32(w, i->d, r);
 	return i + 1;
 }
@@ -703,8 +703,14 @@ sx_operand_at(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_
 		return true;
 	case SXD_REG64:
 		at->kind = reg_kind;
-		if (reg_kind != SX_AT_GLOBAL)
-			at->reg = sx_unary_temp(d, sx_narrow_offset, address.reg, 32);
+		if (reg_kind == SX_AT_GLOBAL)
+			return true;
+		at->reg = sxd_temp(d, 32); /* the sum may fit where the register alone does not */
+		struct sx_insn *i = sxd_emit(d, sx_narrow_offset);
+		i->d = at->reg;
+		i->a = address.reg;
+		i->imm = address.imm;
+		at->imm = 0;
 		return true;
 	case SXD_PARAM:
 		at->kind = SX_AT_PARAM;
