@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#define AT_ONCE_ASYNC ((size_t)16 << 10) /* what an idle stream does on the calling thread: quicker than to hand it over */
+#define AT_ONCE_SYNC ((size_t)1 << 20)
 #define STAGE_BYTES ((size_t)64 << 10) /* a pageable source up to this size is copied aside instead of being waited for */
 
 /* ---- running ------------------------------------------------------------------------------------------------------------ */
@@ -98,7 +100,8 @@ submit(struct sw_stream *stream, const struct sw_copy *copy, enum sw_place src, 
 	/* Only copies from device to device are asynchronous in a synchronous call; managed memory counts as the host's too. */
 	bool wait = (mode == SYNC && (src != SW_PLACE_DEVICE || dst != SW_PLACE_DEVICE)) || dst == SW_PLACE_PAGEABLE ||
 	            src == SW_PLACE_PAGEABLE || mode == ASYNC_SOURCE_NOW;
-	if (!wait)
+	size_t bytes = copy->width * copy->height * copy->depth;
+	if (!wait && bytes > (mode == SYNC ? AT_ONCE_SYNC : AT_ONCE_ASYNC))
 		return sw_submit(stream, &op);
 	if (sw_stream_idle(stream)) {
 		CUresult error = (CUresult)__atomic_load_n(&stream->ctx->error, __ATOMIC_ACQUIRE);
@@ -108,6 +111,8 @@ submit(struct sw_stream *stream, const struct sw_copy *copy, enum sw_place src, 
 			sw_output_flush();
 		return error;
 	}
+	if (!wait)
+		return sw_submit(stream, &op);
 	bool one_row = copy->height == 1 && copy->depth == 1;
 	if (mode != SYNC && one_row && !is_host(dst) && copy->width <= STAGE_BYTES) {
 		op.copy_staged = true;
@@ -702,6 +707,12 @@ fill(CUdeviceptr dst, size_t pitch, uint32_t value, uint32_t element, size_t wid
 	result = sw_fill_check(&op.fill);
 	if (result != CUDA_SUCCESS)
 		return result;
+	if (width * height * element <= (mode == SYNC ? AT_ONCE_SYNC : AT_ONCE_ASYNC) && sw_stream_idle(stream)) {
+		result = (CUresult)__atomic_load_n(&stream->ctx->error, __ATOMIC_ACQUIRE);
+		if (result == CUDA_SUCCESS)
+			sw_fill_run(&op.fill);
+		return result;
+	}
 	/* Only host memory makes a synchronous fill wait. */
 	bool wait = mode == SYNC && sw_place_of(dst, 1) != SW_PLACE_DEVICE;
 	return wait ? sw_submit_wait(stream, &op) : sw_submit(stream, &op);
