@@ -45,6 +45,7 @@ start(void)
 	CHECK_INT(CU(cuStreamCreate)(&other, CU_STREAM_NON_BLOCKING), 0);
 	CHECK_INT(CU(cuMemAlloc_v2)(&data, N * 4), 0);
 	CHECK_INT(CU(cuMemsetD32_v2)(data, 1, N), 0);
+	CHECK_INT(CU(cuCtxSynchronize)(), 0); /* the streams above do not wait for the default one */
 }
 
 static unsigned
@@ -310,6 +311,7 @@ TEST(while_loop_on_the_device)
 	for (int i = 0; i < 2; i++) {
 		CHECK_INT(CU(cuMemcpyHtoD_v2)(counter, &five, 4), 0);
 		CHECK_INT(CU(cuMemsetD32_v2)(data, 1, N), 0);
+	CHECK_INT(CU(cuCtxSynchronize)(), 0); /* the streams above do not wait for the default one */
 		CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
 		CHECK_INT(result(), 33);
 	}
