@@ -3,7 +3,7 @@
 
     test_table.py SOURCE_ROOT LIBRARY GEN_DIR [CC...]
 
-Compares the table with its goldens, the library with the table, the coverage page with the table; checks that bad tables
+Compares the table with its goldens, the library with the table, the pages of docs/ with table and source; checks that bad tables
 are refused with their line, that the generated C compiles strictly with each compiler, and, where a CUDA toolkit is
 installed, that names, versions, prototypes, sizes and constants are those of its headers.
 """
@@ -90,6 +90,17 @@ def coverage_page_is_current():
         page = os.path.join(folder, 'coverage.md')
         gen('--coverage', page)
         same(lines_of(os.path.join(ROOT, 'docs', 'coverage.md')), lines_of(page), 'pages (make it with gen.py --coverage)')
+
+
+def environment_page_is_complete():
+    read = set()
+    for folder, _, names in os.walk(os.path.join(ROOT, 'src')):
+        for name in names:
+            if name.endswith(('.c', '.h')):
+                text = open(os.path.join(folder, name), encoding='utf-8').read()
+                read |= set(re.findall(r'(?:getenv|read_count)\("(\w+)"', text))
+    page = set(re.findall(r'^\| `(\w+)` \|', open(os.path.join(ROOT, 'docs', 'environment.md'), encoding='utf-8').read(), re.M))
+    same(sorted(page), sorted(read), 'variables')
 
 
 # ---- the generator -----------------------------------------------------------------------------------------------------
@@ -200,7 +211,8 @@ def sizes_and_constants_are_the_toolkits():
 
 
 TESTS = [exports_equal_golden, procs_equal_golden, library_exports_the_table_and_nothing_else,
-         library_has_its_soname_and_no_symbol_versions, coverage_page_is_current, bad_tables_are_refused_with_their_line,
+         library_has_its_soname_and_no_symbol_versions, coverage_page_is_current,
+         environment_page_is_complete, bad_tables_are_refused_with_their_line,
          generated_code_compiles_strictly, header_is_usable_from_cpp, versions_are_the_toolkits,
          exports_are_the_stub_librarys, prototypes_are_the_toolkits, sizes_and_constants_are_the_toolkits]
 
