@@ -46,6 +46,29 @@ TEST(accounting)
 	CHECK_INT(CU(cuMemAlloc_v2)(&large, 0), CUDA_ERROR_INVALID_VALUE);
 }
 
+static int
+open_files(void)
+{
+	int count = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
+}
+
+static int
+mappings(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	int count = 0;
+
+	for (int c; maps && (c = getc(maps)) != EOF;)
+		count += c == '\n';
+	if (maps)
+		fclose(maps);
+	return count;
+}
+
 TEST(reset_frees_everything)
 {
 	CUdeviceptr p, q;
@@ -58,7 +81,12 @@ TEST(reset_frees_everything)
 
 	gpu_start();
 	size_t before = gpu_used();
+	int files = 0, maps = 0;
 	for (int round = 0; round < 20; round++) {
+		if (round == 5) { /* what is kept once has been made by now */
+			files = open_files();
+			maps = mappings();
+		}
 		OK(CU(cuMemAlloc_v2)(&p, 5 * MIB));
 		OK(CU(cuMemAlloc_v2)(&p, 5000));
 		OK(CU(cuMemAllocManaged)(&p, 5000, CU_MEM_ATTACH_GLOBAL));
@@ -67,7 +95,7 @@ TEST(reset_frees_everything)
 		OK(CU(cuMemAllocAsync)(&p, 50000, stream));
 		OK(CU(cuMemAllocAsync)(&q, 50000, stream));
 		OK(CU(cuMemFreeAsync)(q, stream));
-		OK(CU(cuEventCreate)(&event, 0));
+		OK(CU(cuEventCreate)(&event, CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS));
 		OK(CU(cuEventRecord)(event, stream));
 		OK(CU(cuMemsetD8Async)(p, 1, 5000, stream));
 		OK(CU(cuArrayCreate_v2)(&array, &(CUDA_ARRAY_DESCRIPTOR){ 64, 64, CU_AD_FORMAT_FLOAT, 1 }));
@@ -79,6 +107,8 @@ TEST(reset_frees_everything)
 		CHECK_INT(CU(cuEventDestroy_v2)(event), CUDA_ERROR_INVALID_HANDLE);
 		CHECK_INT(CU(cuArrayDestroy)(array), CUDA_ERROR_INVALID_HANDLE);
 	}
+	CHECK_INT(open_files(), files);
+	CHECK(mappings() <= maps + 2);
 }
 
 TEST(simple_copies)

@@ -468,6 +468,7 @@ struct sw_function {
 	bool cluster_must_be_set, nonportable_cluster;
 	int32_t cluster_policy;
 	CUfunc_cache cache_config;
+	bool refused;                 /* atomic; launch.c has said why it cannot run */
 	struct sw_old_launch *old;    /* launch.c: state of the API before cuLaunchKernel */
 };
 /* A CUfunction, or a CUkernel taken as one, for this context. CUDA_ERROR_INVALID_HANDLE, or why its module does not load. */

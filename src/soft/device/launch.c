@@ -75,13 +75,14 @@ kernel_check(const struct sw_kernel *kernel)
 
 /* Decodes the kernel if that has not been done. What is not known to the interpreter is said once, and refused each time. */
 static CUresult
-decode(const struct sw_function *function)
+decode(struct sw_function *function)
 {
 	struct ptx_error error = { 0 };
 
 	if (sx_func_prepare(function->func, &error) == 0)
 		return CUDA_SUCCESS;
-	fw_error("device", "kernel %s cannot run here: line %d: %s", function->info->name, error.line, error.text);
+	if (!__atomic_exchange_n(&function->refused, true, __ATOMIC_RELAXED))
+		fw_error("device", "kernel %s cannot run here: line %d: %s", function->info->name, error.line, error.text);
 	return CUDA_ERROR_NOT_SUPPORTED;
 }
 

@@ -26,6 +26,7 @@ struct thread_streams {
 static pthread_key_t thread_key;
 static pthread_once_t thread_once = PTHREAD_ONCE_INIT;
 static bool thread_key_made;
+static pthread_mutex_t thread_lock = PTHREAD_MUTEX_INITIALIZER; /* a thread's end against a context's end */
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
 
@@ -110,7 +111,9 @@ sw_stream_open_context(struct sw_context *ctx)
 void
 sw_stream_close_context(struct sw_context *ctx)
 {
+	pthread_mutex_lock(&thread_lock);
 	ctx->legacy = NULL;
+	ctx->id = 0; /* threads that end later find that their stream is gone */
 	while (ctx->streams) {
 		struct sw_stream *stream = ctx->streams;
 		sw_capture_drop_stream(stream);
@@ -118,17 +121,20 @@ sw_stream_close_context(struct sw_context *ctx)
 			fw_handle_end(stream->handle, SW_KIND_STREAM);
 		stream_free(stream);
 	}
+	pthread_mutex_unlock(&thread_lock);
 }
 
 static void
 thread_streams_free(void *list)
 {
 	for (struct thread_streams *entry = list, *next; entry; entry = next) {
-		struct sw_context *ctx = fw_handle_get(entry->context, SW_KIND_CONTEXT);
 		next = entry->next;
+		pthread_mutex_lock(&thread_lock);
+		struct sw_context *ctx = fw_handle_get(entry->context, SW_KIND_CONTEXT);
 		/* The id tells whether this activation of the context is still the one that owned the stream. */
 		if (ctx && __atomic_load_n(&ctx->active, __ATOMIC_ACQUIRE) && ctx->id == entry->context_id)
 			stream_free(entry->stream);
+		pthread_mutex_unlock(&thread_lock);
 		free(entry);
 	}
 }
@@ -168,6 +174,7 @@ thread_stream(struct sw_context *ctx)
 void
 sw_stream_forget(void)
 {
+	thread_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	if (thread_key_made)
 		pthread_setspecific(thread_key, NULL);
 }
