@@ -103,6 +103,7 @@ struct alu_op {
 /* ---- lanes -------------------------------------------------------------------------------------------------------- */
 
 #if defined(__clang__)
+#pragma clang diagnostic ignored "-Wpass-failed" /* some handlers do not vectorise */
 #define ALU_LANES _Pragma("clang loop vectorize(assume_safety)") for (unsigned l = 0; l < SX_LANES; l++)
 #else
 #define ALU_LANES _Pragma("GCC ivdep") for (unsigned l = 0; l < SX_LANES; l++)

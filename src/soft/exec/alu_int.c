@@ -1,6 +1,6 @@
 /*
  * Integer arithmetic, logic and shifts. Not here: compare and select (alu_cmp.c), conversion (alu_cvt.c), permute and mov
- * (alu_mov.c), video instructions (alu_video.c).
+ * (alu_mov.c), video instructions (video.c).
  *
  * 16-bit values stand zero-extended in 32-bit slots; a signed one is read through alu_s16().
  * Where the ISA leaves a result open (division by zero) the value is what hardware gives, and nothing traps.
