@@ -271,6 +271,36 @@ TEST(random_boxes)
 	CHECK_INT(CU(cuMemcpy3D_v2)(&bad), CUDA_ERROR_INVALID_HANDLE);
 }
 
+TEST(large_copies)
+{
+	size_t size = 37 * MIB + 12345;
+	uint8_t *in = malloc(size), *out = calloc(1, size);
+	CUdeviceptr p, r;
+	CUstream stream;
+	uint64_t random = 99;
+
+	gpu_start();
+	for (size_t i = 0; i < size; i++)
+		in[i] = (uint8_t)(i % 4096 ? i * 31 : gpu_random(&random));
+	OK(CU(cuStreamCreate)(&stream, CU_STREAM_NON_BLOCKING));
+	OK(CU(cuMemAlloc_v2)(&p, size));
+	OK(CU(cuMemAlloc_v2)(&r, size));
+	OK(CU(cuMemcpyHtoD_v2)(p, in, size)); /* several threads share it */
+	OK(CU(cuMemcpyDtoDAsync_v2)(r, p, size, stream));
+	OK(CU(cuMemsetD32Async)(p, 0xabcdef01, size / 4, stream));
+	OK(CU(cuMemcpyDtoHAsync_v2)(out, r, size, stream));
+	CHECK(memcmp(in, out, size) == 0);
+	OK(CU(cuMemcpyDtoHAsync_v2)(out, p, size, stream));
+	for (size_t i = 0; i < size / 4; i++)
+		if (((uint32_t *)out)[i] != 0xabcdef01) {
+			CHECK(!"a fill has a hole");
+			break;
+		}
+	CHECK(out[size - 1] == in[size - 1]);
+	free(in);
+	free(out);
+}
+
 TEST(pitch_and_2d)
 {
 	uint8_t in[50 * 20], out[50 * 20] = { 0 };

@@ -63,6 +63,31 @@ sw_fill_run(const struct sw_fill *fill)
 		fill_row((char *)fill->dst + y * fill->pitch, fill->width, fill->value, fill->element);
 }
 
+uint64_t
+sw_op_shared_bytes(const struct sw_op *op)
+{
+	uint64_t bytes = 0;
+
+	if (op->kind == SW_OP_COPY) {
+		const struct sw_copy *c = &op->copy;
+		bool rows = c->height == 1 || (c->width == c->src_pitch && c->width == c->dst_pitch);
+		bool slices = c->depth == 1 || (rows && c->src_slice == c->width * c->height && c->dst_slice == c->src_slice);
+		bytes = rows && slices ? (uint64_t)c->width * c->height * c->depth : 0;
+	} else if (op->kind == SW_OP_FILL && (op->fill.height == 1 || op->fill.pitch == op->fill.width * op->fill.element)) {
+		bytes = (uint64_t)op->fill.width * op->fill.height * op->fill.element;
+	}
+	return bytes >= SW_SHARE_BYTES ? bytes : 0;
+}
+
+void
+sw_op_run_piece(const struct sw_op *op, uint64_t offset, uint64_t bytes)
+{
+	if (op->kind == SW_OP_COPY)
+		memcpy((char *)op->copy.dst + offset, (const char *)op->copy.src + offset, bytes);
+	else
+		fill_row((char *)op->fill.dst + offset, bytes / op->fill.element, op->fill.value, op->fill.element);
+}
+
 /* ---- submitting ----------------------------------------------------------------------------------------------------------- */
 
 enum mode { SYNC, ASYNC, ASYNC_SOURCE_NOW };
@@ -103,7 +128,7 @@ submit(struct sw_stream *stream, const struct sw_copy *copy, enum sw_place src, 
 	size_t bytes = copy->width * copy->height * copy->depth;
 	if (!wait && bytes > (mode == SYNC ? AT_ONCE_SYNC : AT_ONCE_ASYNC))
 		return sw_submit(stream, &op);
-	if (sw_stream_idle(stream)) {
+	if ((sw_device.threads == 1 || !sw_op_shared_bytes(&op)) && sw_stream_idle(stream)) {
 		CUresult error = (CUresult)__atomic_load_n(&stream->ctx->error, __ATOMIC_ACQUIRE);
 		if (error == CUDA_SUCCESS)
 			sw_copy_run(copy);

@@ -333,6 +333,7 @@ struct sw_work {
 	int32_t priority;
 	struct sx_grid *grid;
 	uint32_t workers;             /* threads inside sx_grid_work */
+	uint32_t chunks;              /* of a large COPY or FILL that several workers share; `sequence` counts those taken (atomic) */
 	bool starting, finished, listed, awaited;
 	uint64_t sequence;            /* of the RECORD, for events */
 	void *copied;                 /* parameters that did not fit in `inlined` */
@@ -418,6 +419,10 @@ CUresult sw_stream_wait(struct sw_stream *stream);
 /* Runs a COPY or FILL on the calling thread. */
 void sw_copy_run(const struct sw_copy *copy);
 void sw_fill_run(const struct sw_fill *fill);
+/* The bytes of a copy or fill that is one row when seen as such, in pieces; 0 if it is not, or too small to be worth it. */
+uint64_t sw_op_shared_bytes(const struct sw_op *op);
+void sw_op_run_piece(const struct sw_op *op, uint64_t offset, uint64_t bytes);
+#define SW_SHARE_BYTES ((uint64_t)8 << 20)
 /* Checks a box completely and resolves it to addresses; an empty one has width 0. */
 CUresult sw_copy_from_api(const CUDA_MEMCPY3D *api, struct sw_copy *copy);
 CUresult sw_fill_check(const struct sw_fill *fill);

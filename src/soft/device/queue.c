@@ -20,6 +20,7 @@
 #define SLICE_US 2000      /* a kernel's turn when others wait */
 #define POLL_NS_MIN 20000
 #define POLL_NS_MAX 1000000
+#define CHUNK ((uint64_t)2 << 20) /* of a copy or fill that workers share */
 #define MAX_WORKERS 1024
 
 struct list {
@@ -354,9 +355,11 @@ make_ready(struct sw_work *work)
 			return;
 		} /* else a worker runs it */
 	}
+	if (sw_device.threads > 1)
+		work->chunks = (uint32_t)((sw_op_shared_bytes(&work->op) + CHUNK - 1) / CHUNK);
 	list_append(bucket_of(work), work);
 	__atomic_fetch_add(&q.ready_count, 1, __ATOMIC_RELEASE);
-	wake_workers(1);
+	wake_workers(work->chunks ? work->chunks : 1);
 }
 
 /* One finished item: tells events, pools and owners, and collects what became instant. */
@@ -418,13 +421,30 @@ sw_work_start(struct sw_work *work)
 
 /* ---- running ---------------------------------------------------------------------------------------------------------- */
 
-/* Can this worker usefully join the kernel? */
+/* Does it stay in its list while several workers are at it? */
+static bool
+is_shared(const struct sw_work *work)
+{
+	return work->op.kind == SW_OP_KERNEL || work->chunks;
+}
+
+/* Can one more worker usefully join? */
 static bool
 is_joinable(const struct sw_work *work)
 {
 	if (work->starting || work->finished)
 		return false;
+	if (work->chunks)
+		return __atomic_load_n(&work->sequence, __ATOMIC_RELAXED) < work->chunks;
 	return !work->grid || work->workers < sx_grid_parallelism(work->grid);
+}
+
+static void
+join(struct sw_work *work)
+{
+	work->workers++;
+	if (work->op.kind == SW_OP_KERNEL && !work->grid)
+		work->starting = true;
 }
 
 /* The next thing to do, highest priority first, kernels of one priority in turn. */
@@ -434,16 +454,14 @@ pick(void)
 	for (int level = BUCKETS - 1; level >= 0; level--) {
 		struct list *list = &q.ready[level];
 		for (struct sw_work *work = list->first; work; work = work->next) {
-			if (work->op.kind != SW_OP_KERNEL) {
+			if (!is_shared(work)) {
 				list_remove(list, work);
 				__atomic_fetch_sub(&q.ready_count, 1, __ATOMIC_RELEASE);
 				return work;
 			}
 			if (!is_joinable(work))
 				continue;
-			work->workers++;
-			if (!work->grid)
-				work->starting = true;
+			join(work);
 			if (list->last != work) {
 				list_remove(list, work);
 				list_append(list, work);
@@ -459,7 +477,7 @@ anything_ready(void)
 {
 	for (int level = 0; level < BUCKETS; level++)
 		for (struct sw_work *work = q.ready[level].first; work; work = work->next)
-			if (work->op.kind != SW_OP_KERNEL || is_joinable(work))
+			if (!is_shared(work) || is_joinable(work))
 				return true;
 	return false;
 }
@@ -540,6 +558,29 @@ run_kernel(struct sw_work *work, struct sx_worker *worker)
 		end_grid(work);
 	sw_queue_lock();
 	finish(work);
+}
+
+/* Takes pieces of a large copy or fill until none is left. Called and left with the lock held. */
+static void
+run_chunks(struct sw_work *work)
+{
+	uint64_t bytes = sw_op_shared_bytes(&work->op), chunk;
+
+	sw_queue_unlock();
+	bool failed = has_failed(work);
+	while ((chunk = __atomic_fetch_add(&work->sequence, 1, __ATOMIC_RELAXED)) < work->chunks) {
+		uint64_t offset = chunk * CHUNK;
+		if (!failed)
+			sw_op_run_piece(&work->op, offset, bytes - offset < CHUNK ? bytes - offset : CHUNK);
+	}
+	sw_queue_lock();
+	if (!work->finished) {
+		work->finished = true;
+		list_remove(bucket_of(work), work);
+		__atomic_fetch_sub(&q.ready_count, 1, __ATOMIC_RELEASE);
+	}
+	if (--work->workers == 0)
+		finish(work);
 }
 
 static bool
@@ -624,6 +665,10 @@ run(struct sw_work *work, struct sx_worker *worker)
 		wake_workers(1);
 	if (work->op.kind == SW_OP_KERNEL) {
 		run_kernel(work, worker);
+		return;
+	}
+	if (work->chunks) {
+		run_chunks(work);
 		return;
 	}
 	__atomic_store_n(&work->state, SW_WORK_RUNNING, __ATOMIC_RELAXED);
@@ -785,12 +830,14 @@ help(struct sw_context *ctx, const struct sw_stream *stream)
 	sw_queue_lock();
 	for (int level = BUCKETS - 1; level >= 0 && !found && q.inside < sw_device.threads && !q.stopping; level--)
 		for (struct sw_work *work = q.ready[level].first; work && !found; work = work->next)
-			if (work->ctx == ctx && (!stream || work->stream == stream) && work->op.kind == SW_OP_KERNEL && is_joinable(work))
+			if (work->ctx == ctx && (!stream || work->stream == stream) && is_shared(work) && is_joinable(work))
 				found = work;
 	if (found) {
-		found->workers++;
-		found->starting |= !found->grid;
-		run_kernel(found, worker);
+		join(found);
+		if (found->chunks)
+			run_chunks(found);
+		else
+			run_kernel(found, worker);
 	}
 	sw_queue_unlock();
 	return found != NULL;
