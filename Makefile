@@ -24,7 +24,8 @@ $(BUILD)/build.ninja:
 deps:
 	@pkg/install-deps.sh build
 
-demo: deps all
+demo: deps setup
+	@ninja -C $(BUILD) $(NINJA_FLAGS) demo
 	@BUILD=$(BUILD) sh examples/demo.sh
 
 check:
