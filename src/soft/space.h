@@ -35,7 +35,7 @@ sw_space_check(uint64_t address, uint64_t size, uint8_t access)
 	if (offset < sw_space.size && size <= sw_space.size - offset) {
 		uint64_t last = (offset + size - 1) >> SW_GRANULE_BITS;
 		for (uint64_t g = offset >> SW_GRANULE_BITS; g <= last; g++)
-			if ((sw_space.granules[g] & access) != access)
+			if ((__atomic_load_n(&sw_space.granules[g], __ATOMIC_RELAXED) & access) != access)
 				return false;
 		return true;
 	}

@@ -15,6 +15,13 @@
 
 enum sx_pattern { SX_EACH, SX_ROW, SX_ONE };
 
+/* What kernels may do in the granule of an offset in the space; the device changes it while kernels run. */
+SX_INLINE uint8_t
+sx_granule(uint64_t offset)
+{
+	return __atomic_load_n(&sw_space.granules[offset >> SW_GRANULE_BITS], __ATOMIC_RELAXED);
+}
+
 /* May all of a small range (at most a granule) be accessed so? False also where only the slow path can tell. */
 SX_INLINE bool
 sx_range_ok(uint64_t address, uint64_t bytes, uint8_t access)
@@ -23,7 +30,7 @@ sx_range_ok(uint64_t address, uint64_t bytes, uint8_t access)
 
 	if (__builtin_expect(offset >= sw_space.size || bytes > sw_space.size - offset, 0))
 		return false;
-	return (sw_space.granules[offset >> SW_GRANULE_BITS] & sw_space.granules[(offset + bytes - 1) >> SW_GRANULE_BITS] & access) == access;
+	return (sx_granule(offset) & sx_granule(offset + bytes - 1) & access) == access;
 }
 
 /* ---- how the addresses of a half lie: m are its lanes, not none; *first is that of the lowest one --------------------- */
@@ -174,6 +181,62 @@ sx_lane_store(struct sx_slots s, unsigned lane, uint8_t *at, unsigned log, unsig
 	}
 }
 
+#ifdef __AVX512F__
+/* Rows of 16 lanes with 2 or 4 elements of 4 bytes each, all lanes: to and from a register an element. */
+SX_INLINE void
+sx_row_load_pairs(struct sx_slots s, const uint8_t *p)
+{
+	const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+	__m512i z0 = _mm512_loadu_si512(p), z1 = _mm512_loadu_si512(p + 64);
+
+	_mm512_store_si512(s.p[0], _mm512_permutex2var_epi32(z0, even, z1));
+	_mm512_store_si512(s.p[1], _mm512_permutex2var_epi32(z0, _mm512_add_epi32(even, _mm512_set1_epi32(1)), z1));
+}
+
+SX_INLINE void
+sx_row_store_pairs(struct sx_slots s, uint8_t *p)
+{
+	const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+	__m512i d0 = _mm512_load_si512(s.p[0]), d1 = _mm512_load_si512(s.p[1]);
+
+	_mm512_storeu_si512(p, _mm512_permutex2var_epi32(d0, low, d1));
+	_mm512_storeu_si512(p + 64, _mm512_permutex2var_epi32(d0, _mm512_add_epi32(low, _mm512_set1_epi32(8)), d1));
+}
+
+SX_INLINE void
+sx_row_load_quads(struct sx_slots s, const uint8_t *p)
+{
+	/* elements 0 of eight lanes, then their elements 1; 2 more for elements 2 and 3 */
+	const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29);
+	const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(2));
+	__m512i z0 = _mm512_loadu_si512(p), z1 = _mm512_loadu_si512(p + 64);
+	__m512i z2 = _mm512_loadu_si512(p + 128), z3 = _mm512_loadu_si512(p + 192);
+	__m512i low = _mm512_permutex2var_epi32(z0, first, z1), high = _mm512_permutex2var_epi32(z2, first, z3);
+	__m512i low2 = _mm512_permutex2var_epi32(z0, second, z1), high2 = _mm512_permutex2var_epi32(z2, second, z3);
+
+	_mm512_store_si512(s.p[0], _mm512_shuffle_i64x2(low, high, 0x44));
+	_mm512_store_si512(s.p[1], _mm512_shuffle_i64x2(low, high, 0xee));
+	_mm512_store_si512(s.p[2], _mm512_shuffle_i64x2(low2, high2, 0x44));
+	_mm512_store_si512(s.p[3], _mm512_shuffle_i64x2(low2, high2, 0xee));
+}
+
+SX_INLINE void
+sx_row_store_quads(struct sx_slots s, uint8_t *p)
+{
+	const __m512i first = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
+	const __m512i second = _mm512_add_epi32(first, _mm512_set1_epi32(4));
+	__m512i d0 = _mm512_load_si512(s.p[0]), d1 = _mm512_load_si512(s.p[1]);
+	__m512i d2 = _mm512_load_si512(s.p[2]), d3 = _mm512_load_si512(s.p[3]);
+	__m512i low = _mm512_shuffle_i64x2(d0, d1, 0x44), low2 = _mm512_shuffle_i64x2(d2, d3, 0x44);
+	__m512i high = _mm512_shuffle_i64x2(d0, d1, 0xee), high2 = _mm512_shuffle_i64x2(d2, d3, 0xee);
+
+	_mm512_storeu_si512(p, _mm512_permutex2var_epi32(low, first, low2));
+	_mm512_storeu_si512(p + 64, _mm512_permutex2var_epi32(low, second, low2));
+	_mm512_storeu_si512(p + 128, _mm512_permutex2var_epi32(high, first, high2));
+	_mm512_storeu_si512(p + 192, _mm512_permutex2var_epi32(high, second, high2));
+}
+#endif
+
 /* Consecutive elements; p is where lane 0 of the half would be. */
 SX_INLINE void
 sx_row_load(struct sx_slots s, uint32_t m, const uint8_t *p, unsigned log, unsigned count, unsigned sign)
@@ -209,6 +272,13 @@ sx_row_load(struct sx_slots s, uint32_t m, const uint8_t *p, unsigned log, unsig
 			_mm512_mask_store_epi32(s.p[0], (__mmask16)m, v);
 		return;
 	}
+	if (m == 0xffff && log == 2) {
+		if (count == 2)
+			sx_row_load_pairs(s, p);
+		else
+			sx_row_load_quads(s, p);
+		return;
+	}
 #endif
 	if (m == 0xffff) {
 		for (unsigned l = 0; l < SX_HALF_LANES; l++)
@@ -239,6 +309,13 @@ sx_row_store(struct sx_slots s, uint32_t m, uint8_t *p, unsigned log, unsigned c
 			_mm512_mask_cvtepi32_storeu_epi16(p, (__mmask16)m, v);
 		else
 			_mm512_mask_cvtepi32_storeu_epi8(p, (__mmask16)m, v);
+		return;
+	}
+	if (m == 0xffff && log == 2) {
+		if (count == 2)
+			sx_row_store_pairs(s, p);
+		else
+			sx_row_store_quads(s, p);
 		return;
 	}
 #endif
@@ -304,13 +381,13 @@ sx_each_ok(const uint64_t *a, uint32_t m, uint64_t offset, unsigned bytes, uint8
 	if (wrong)
 		return false;
 	if (!differ)
-		return granule < sw_space.size >> SW_GRANULE_BITS && (sw_space.granules[granule] & access) == access;
+		return granule < sw_space.size >> SW_GRANULE_BITS && (sx_granule(granule << SW_GRANULE_BITS) & access) == access;
 	uint8_t common = access;
 	for (; m; m &= m - 1) {
 		uint64_t at = a[__builtin_ctz(m)] + offset - sw_space.base;
 		if (at >= sw_space.size)
 			return false;
-		common &= sw_space.granules[at >> SW_GRANULE_BITS];
+		common &= sx_granule(at);
 	}
 	return common == access;
 }
