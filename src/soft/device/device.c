@@ -190,6 +190,8 @@ sw_open(const struct sw_config *config, const struct cuda_ops **ops)
 	if (result != CUDA_SUCCESS)
 		return result;
 	sw_device.open = true;
+	fw_info("device", "%s: capability %u.%u, %u multiprocessors, %llu MiB, interpreter for %s", sw_device.name, sw_device.cc / 10,
+	        sw_device.cc % 10, sw_device.sm_count, (unsigned long long)(sw_device.mem_total >> 20), sx_isa_name());
 	*ops = sw_ops();
 	return CUDA_SUCCESS;
 }
