@@ -20,10 +20,15 @@
 
 /* ---- slots that nobody was seen to call ---------------------------------------------------------------------------- */
 
+#define MAX_WORDS 80
+
 static CUresult
-unknown_slot(const char *table, int slot)
+unknown_slot(int slot)
 {
-	fw_warn_once("client", "slot %d of the private table %s is not served", slot, table);
+	static bool said[MAX_WORDS];
+
+	if (!__atomic_exchange_n(&said[slot], true, __ATOMIC_RELAXED))
+		fw_warn("client", "slot %d of a private table is not served, answered CUDA_ERROR_NOT_SUPPORTED", slot);
 	return CUDA_ERROR_NOT_SUPPORTED;
 }
 
@@ -36,7 +41,7 @@ unknown_slot(const char *table, int slot)
 #define UNKNOWN(n) \
 	static CUresult unknown_##n(void) \
 	{ \
-		return unknown_slot("of a library", n); \
+		return unknown_slot(n); \
 	}
 UNKNOWN_LIST(UNKNOWN)
 #define UNKNOWN_NAME(n) (void *)unknown_##n,
@@ -310,7 +315,7 @@ static const struct table {
 #define TABLE_COUNT ((int)(sizeof(tables) / sizeof(tables[0])))
 enum { TABLE_CUDART = 0, TABLE_VALIDITY = 5 };
 
-static void *words[TABLE_COUNT][80]; /* the tables as they are handed out; built once, at addresses that stay */
+static void *words[TABLE_COUNT][MAX_WORDS]; /* the tables as they are handed out; built once, at addresses that stay */
 static pthread_once_t build_once = PTHREAD_ONCE_INIT;
 
 static void
