@@ -127,17 +127,16 @@ static const char forever_text[] = HEAD
 	".visible .entry plain() {\nL: bra L;\n}\n"
 	".visible .entry polls(.param .u64 at) {\n.reg .b64 %a; .reg .b32 %r; .reg .pred %p;\nld.param.u64 %a, [at];\n"
 	"L: ld.volatile.global.u32 %r, [%a];\nsetp.eq.u32 %p, %r, 0;\n@%p bra L;\nret;\n}\n"
+	".visible .entry meets() {\nL: bar.sync 0;\nbra L;\n}\n"
 	".visible .entry stuck() {\n.reg .b32 %t; .reg .pred %p;\nmov.u32 %t, %tid.x;\nsetp.eq.u32 %p, %t, 0;\n"
-	"@%p barrier.sync 1, 96;\n@!%p barrier.sync 2, 96;\nret;\n}\n"
-	".visible .entry deep() {\n.reg .b32 %r;\ncall (%r), f, (1);\nret;\n}\n"
-	".func (.reg .b32 %r) f(.reg .b32 %a) {\n.local .b8 x[16];\ncall (%r), f, (%a);\nret;\n}\n";
+	"@%p barrier.sync 1, 96;\n@!%p barrier.sync 2, 96;\nret;\n}\n";
 
 TEST(a_kernel_that_runs_forever_can_be_cancelled)
 {
-	static const char *const kernels[] = { "plain", "polls", "stuck" };
+	static const char *const kernels[] = { "plain", "polls", "meets", "stuck" };
 	struct sx_image *image = load(forever_text);
 	void *memory = sw_space_alloc(4, 4);
-	for (int k = 0; k < 3; k++) {
+	for (int k = 0; k < 4; k++) {
 		struct run r = prepare(image, kernels[k], 100, 64);
 		r.params[0] = (uint64_t)(uintptr_t)memory;
 		r.stop = 20;

@@ -70,6 +70,10 @@ struct sx_decoder {
 	uint32_t ref_count, ref_capacity, ref_start; /* start: of the present instruction's */
 	uint32_t place, place_block;
 
+	struct sx_fixed *fixed;      /* kernels: registers filled before blocks run ... */
+	uint32_t fixed_count, fixed_capacity;
+	bool *elided;                /* ... and the instructions that would have set them */
+
 	uint32_t *slot;              /* register to frame offset, SXD_NONE: never mentioned */
 	uint32_t frame_used, temp_base, temp_used, temp_max;
 	uint32_t cc;                 /* the condition code register */
@@ -1027,7 +1031,8 @@ sxd_decode_body(struct sx_decoder *d)
 		d->place_block = n;
 		d->block_first[n] = d->place;
 		for (uint32_t index = b->first; index < b->end && !d->bad; index++) {
-			sxd_decode_insn(d, index);
+			if (!d->elided || !d->elided[index])
+				sxd_decode_insn(d, index);
 			sxd_sort_refs(d);
 		}
 		if (n + 1 == d->block_count) { /* the end of the text returns */
@@ -1085,6 +1090,81 @@ sxd_lay_out_frame(struct sx_decoder *d)
 	return true;
 }
 
+/* ---- registers that are the same in all blocks ----------------------------------------------------------------------- */
+
+/* Is this instruction, the only one that sets its register, the reading of something that stays the same for all blocks? Parameters,
+ * %tid, %ntid, %nctaid, and addresses converted from such a register. known: registers that are, by index + 1 in d->fixed. */
+static bool
+sxd_is_fixed(struct sx_decoder *d, const struct ptx_insn *in, const uint32_t *known, struct sx_fixed *fixed)
+{
+	const struct ptx_operand *to = &in->operands[0], *from = &in->operands[1];
+
+	if (in->guarded || in->operand_count != 2 || to->kind != PTX_OP_REG || to->negate || to->second || in->type_count != 1)
+		return false;
+	fixed->bits = sxd_reg_bits(d, to->reg);
+	if ((fixed->bits != 32 && fixed->bits != 64) || ptx_type_bits[in->types[0]] != fixed->bits)
+		return false;
+	if (sxd_is(in, "ld") && in->mod_count == 2 && ptx_has(in, "param") && from->kind == PTX_OP_ADDRESS && !from->base_is_reg &&
+	    from->symbol_kind == PTX_SYM_PARAM && from->symbol < d->ast->param_count && !from->count) {
+		const struct ptx_param *param = &d->ast->params[from->symbol];
+		fixed->kind = SX_FIXED_PARAM;
+		fixed->offset = param->offset + (uint32_t)from->imm;
+		return from->imm >= 0 && (uint64_t)from->imm + fixed->bits / 8 <= param->size && fixed->offset % (fixed->bits / 8) == 0;
+	}
+	if (sxd_is(in, "mov") && from->kind == PTX_OP_SPECIAL && fixed->bits == 32 && from->component >= 1 && from->component <= 3) {
+		fixed->kind = from->special == PTX_SR_tid ? SX_FIXED_TID : SX_FIXED_VIEW;
+		fixed->offset = (from->special == PTX_SR_tid ? 1 : 4) * (from->component - 1u);
+		fixed->offset += from->special == PTX_SR_ntid ? SXD_VIEW(ntid) : from->special == PTX_SR_nctaid ? SXD_VIEW(nctaid) : 0;
+		return from->special == PTX_SR_tid || from->special == PTX_SR_ntid || from->special == PTX_SR_nctaid;
+	}
+	if (sxd_is(in, "cvta") && ptx_has(in, "global") && from->kind == PTX_OP_REG && !from->negate && fixed->bits == 64 &&
+	    from->reg < d->ast->reg_count && known[from->reg]) {
+		*fixed = d->fixed[known[from->reg] - 1];
+		return fixed->bits == 64;
+	}
+	return false;
+}
+
+/* Finds them, after the first pass; their instructions are not emitted. Slots follow one another from `base`. */
+static bool
+sxd_find_fixed(struct sx_decoder *d, uint64_t *base)
+{
+	const struct ptx_func *ast = d->ast;
+	uint32_t *known = calloc(ast->reg_count + 1u, sizeof(*known)), *writes = calloc(ast->reg_count + 1u, sizeof(*writes));
+
+	d->elided = calloc(ast->insn_count + 1u, sizeof(*d->elided));
+	if (!known || !writes || !d->elided)
+		sxd_fail(d, "out of memory");
+	for (uint32_t n = 0; n < d->ref_count && !d->bad; n++)
+		writes[d->refs[n].reg] += d->refs[n].writes;
+	for (uint32_t n = 0; n < ast->insn_count && ast->entry && !d->bad; n++) {
+		struct sx_fixed fixed = { .bits = 0 };
+		if (!sxd_is_fixed(d, &ast->insns[n], known, &fixed))
+			continue;
+		uint32_t reg = ast->insns[n].operands[0].reg;
+		if (writes[reg] != 1 || !sxd_grow(d, &d->fixed, &d->fixed_capacity, d->fixed_count, sizeof(*d->fixed)))
+			continue;
+		fixed.slot = (uint32_t)*base;
+		*base += sxd_slot_bytes(fixed.bits);
+		d->fixed[d->fixed_count++] = fixed;
+		known[reg] = d->fixed_count;
+		d->elided[n] = true;
+		if (*base > SXD_FRAME_MAX)
+			sxd_fail(d, "too many registers");
+	}
+	/* what was recorded of them no longer matters */
+	uint32_t kept = 0;
+	for (uint32_t n = 0; n < d->ref_count && !d->bad; n++)
+		if (!known[d->refs[n].reg])
+			d->refs[kept++] = d->refs[n];
+	d->ref_count = kept;
+	for (uint32_t n = 0; n < ast->reg_count && !d->bad; n++)
+		d->slot[n] = known[n] ? d->fixed[known[n] - 1].slot : SXD_NONE;
+	free(known);
+	free(writes);
+	return !d->bad;
+}
+
 /* Gives the registers places in the frame, from what the first pass has recorded. */
 static bool
 sxd_place_registers(struct sx_decoder *d)
@@ -1095,14 +1175,22 @@ sxd_place_registers(struct sx_decoder *d)
 	uint64_t base[4], total = d->frame_used;
 	struct sx_graph graph = { d->block_count, d->edge_first, d->edges };
 	struct sx_slot_job slots = { .graph = &graph, .order = d->order, .block_first = d->block_first, .block_last = d->block_last,
-		.refs = d->refs, .ref_count = d->ref_count, .reg_count = ast->reg_count, .size_class = class, .number = d->slot };
+		.reg_count = ast->reg_count, .size_class = class };
 
+	if (!sxd_find_fixed(d, &total)) {
+		free(class);
+		return false;
+	}
+	slots.refs = d->refs;
+	slots.ref_count = d->ref_count;
+	slots.number = malloc((ast->reg_count + 1u) * sizeof(*slots.number));
 	for (uint32_t n = 0; class && n < ast->reg_count; n++)
 		for (uint8_t c = 0; c < 4; c++)
 			if (sxd_slot_bytes(ptx_type_bits[ast->regs[n].type]) == bytes[c])
 				class[n] = c;
-	if (!class || !sx_assign_slots(&slots)) {
+	if (!class || !slots.number || !sx_assign_slots(&slots)) {
 		free(class);
+		free(slots.number);
 		sxd_fail(d, "out of memory");
 		return false;
 	}
@@ -1112,9 +1200,10 @@ sxd_place_registers(struct sx_decoder *d)
 	}
 	total = (total + 63) & ~(uint64_t)63;
 	for (uint32_t n = 0; n < ast->reg_count && total < SXD_FRAME_MAX; n++)
-		if (d->slot[n] != SXD_NONE)
-			d->slot[n] = (uint32_t)base[class[n]] + d->slot[n] * bytes[class[n]];
+		if (slots.number[n] != SXD_NONE)
+			d->slot[n] = (uint32_t)base[class[n]] + slots.number[n] * bytes[class[n]];
 	free(class);
+	free(slots.number);
 	if (total >= SXD_FRAME_MAX) {
 		sxd_fail(d, "too many registers");
 		return false;
@@ -1151,8 +1240,9 @@ sxd_finish(struct sx_decoder *d)
 	struct sx_code *code = fw_arena_alloc(arena, sizeof(*code));
 	struct sx_insn *insns = fw_arena_alloc(arena, sizeof(*insns) * (d->count + 1u));
 	uint8_t *pool = fw_arena_alloc(arena, d->pool_used + 128u);
+	struct sx_fixed *fixed = fw_arena_alloc(arena, sizeof(*fixed) * (d->fixed_count + 1u));
 
-	if (!code || !insns || !pool) {
+	if (!code || !insns || !pool || !fixed) {
 		sxd_fail(d, "out of memory");
 		return NULL;
 	}
@@ -1162,7 +1252,9 @@ sxd_finish(struct sx_decoder *d)
 		memcpy(pool, d->pool, d->pool_used);
 	sxd_patch(d, insns);
 	sxd_patch_tables(d, insns);
-	*code = (struct sx_code){ .func = d->func, .insns = insns, .insn_count = d->count, .pool = pool,
+	if (d->fixed_count)
+		memcpy(fixed, d->fixed, d->fixed_count * sizeof(*fixed));
+	*code = (struct sx_code){ .func = d->func, .fixed = fixed, .fixed_count = d->fixed_count, .insns = insns, .insn_count = d->count, .pool = pool,
 		.frame_bytes = (d->temp_base + d->temp_max + 127u) & ~63u, .local_bytes = (d->local_bytes + 15u) & ~15u,
 		.param_address = d->param_address, .param_base = d->param_base, .return_base = d->return_base };
 	return code;
@@ -1182,6 +1274,8 @@ sxd_free(struct sx_decoder *d)
 	free(d->block_first);
 	free(d->block_last);
 	free(d->refs);
+	free(d->fixed);
+	free(d->elided);
 	free(d->block_of);
 	free(d->slot);
 	free(d->local_at);

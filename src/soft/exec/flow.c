@@ -16,7 +16,7 @@ static void flow_spread(struct sx_warp *w, uint32_t slot, uint64_t value, bool w
 #define FLOW_TOP ((const struct sx_insn *)UINTPTR_MAX)
 #define FLOW_BUDGET 4096         /* back edges between two looks around */
 #define FLOW_SPIN_COST 256       /* of one in a loop that synchronises */
-#define FLOW_FRAME_MAX (256u << 20) /* bytes of heap frames of a warp */
+#define FLOW_FRAME_MAX (64u << 20) /* bytes of heap frames of a warp */
 #define FLOW_DEPTH_MAX 200000
 
 /* ---- fragments --------------------------------------------------------------------------------------------------- */
@@ -787,7 +787,7 @@ flow_barrier_complete(struct sx_block *block, uint32_t number)
 {
 	struct sx_barrier *b = &block->barriers[number];
 
-	for (uint32_t left = b->waiting; left; left &= left - 1) {
+	for (uint32_t left = b->waiting & ~b->parked; left; left &= left - 1) {
 		struct sx_warp *w = &block->warps[__builtin_ctz(left)];
 		for (uint32_t n = 0; n < w->frag_count; n++)
 			if (w->frags[n].wait == SX_WAIT_BARRIER + number)
@@ -799,7 +799,7 @@ flow_barrier_complete(struct sx_block *block, uint32_t number)
 	b->done_popc = b->popc;
 	b->done_all = b->all;
 	b->done_any = b->any;
-	b->full = b->partial = b->waiting = b->expected = b->count = b->popc = 0;
+	b->full = b->partial = b->waiting = b->parked = b->expected = b->count = b->popc = 0;
 	b->all = true;
 	b->any = false;
 	block->barriers_used &= ~(1u << number);
@@ -881,6 +881,11 @@ flow_bar(struct sx_warp *w, const struct sx_insn *i)
 	if (i->aux == FLOW_BAR_ARRIVE)
 		return i + 1;
 	b->waiting |= 1u << w->index;
+	if (!w->frag_count) { /* the whole warp waits: it stays as it is */
+		b->parked |= 1u << w->index;
+		w->block->ready &= ~(1u << w->index);
+		return flow_leave(w, i + 1, SX_WARP_BLOCKED);
+	}
 	w->frags[w->frag_count++] = (struct sx_fragment){ .frame = w->frame, .pc = i + 1, .mask = w->mask,
 		.wait = SX_WAIT_BARRIER + number, .stamp = w->stamp };
 	return flow_pick(w);

@@ -23,6 +23,7 @@
 #define KEEP_BYTES (32u << 20) /* one larger than this is kept only if it is the only one */
 #define SPIN_ROUNDS 16    /* fruitless rounds over a block's warps until it is suspended ... */
 #define SPIN_ROUNDS_POLL 2 /* ... when some of its warps wait for the spinning ones, as in a grid barrier */
+#define SLICE_ROUNDS 64   /* between two looks at the clock */
 #define CLAIM_MAX 32
 
 enum unit_end { UNIT_DONE, UNIT_WAITS, UNIT_SLICE, UNIT_STOPPED };
@@ -258,6 +259,30 @@ sx_worker_free(struct sx_worker *worker)
 
 /* ---- start of blocks --------------------------------------------------------------------------------------------- */
 
+/* Gives a warp the registers that hold the same in all blocks. */
+static void
+fill_fixed(const struct sx_grid *grid, const struct sx_block *block, const struct sx_warp *w)
+{
+	for (uint32_t n = 0; n < grid->code->fixed_count; n++) {
+		const struct sx_fixed *fixed = &grid->code->fixed[n];
+		void *slot = w->root->regs + fixed->slot;
+		uint32_t narrow = 0, *narrows = slot;
+		uint64_t wide = 0, *wides = slot;
+		const uint8_t *from = fixed->kind == SX_FIXED_PARAM ? grid->params : (const uint8_t *)block;
+		if (fixed->kind == SX_FIXED_TID) {
+			memcpy(slot, w->tid[fixed->offset], SX_LANES * sizeof(uint32_t));
+		} else if (fixed->bits == 64) {
+			memcpy(&wide, from + fixed->offset, sizeof(wide));
+			for (int l = 0; l < SX_LANES; l++)
+				wides[l] = wide;
+		} else {
+			memcpy(&narrow, from + fixed->offset, sizeof(narrow));
+			for (int l = 0; l < SX_LANES; l++)
+				narrows[l] = narrow;
+		}
+	}
+}
+
 /* Writes the grid's facts into the views of a unit that ran for another grid. */
 static void
 unit_attach(struct sx_grid *grid, struct sx_unit *unit)
@@ -289,6 +314,8 @@ unit_attach(struct sx_grid *grid, struct sx_unit *unit)
 			view->cluster_nctaid[k] = c[k];
 			view->cluster_ctaid[k] = place[k];
 		}
+		for (uint32_t w = 0; w < grid->warps; w++)
+			fill_fixed(grid, block, &block->warps[w]);
 	}
 	unit->grid_serial = grid->serial;
 }
@@ -406,12 +433,14 @@ static enum unit_end
 run_block(struct work *work, struct sx_block *block)
 {
 	void (*run)(struct sx_warp *) = sx_backend()->run;
-	uint32_t spun = 0;
+	uint32_t spun = 0, rounds = 0;
 
 	while (block->live_warps) {
 		switch (run_round(work, block, run)) {
-		case ROUND_PROGRESS:
+		case ROUND_PROGRESS: /* may go on for ever, from barrier to barrier */
 			spun = 0;
+			if (++rounds % SLICE_ROUNDS == 0 && slice_ended(work))
+				return UNIT_SLICE;
 			break;
 		case ROUND_SPUN:
 			if (++spun >= (block->ready == block->live_warps && !work->grid->launch.cooperative ? SPIN_ROUNDS : SPIN_ROUNDS_POLL))

@@ -63,6 +63,14 @@ struct sx_frame {
 	struct sx_frame *kept;      /* heap frames of the block, in use or not */
 };
 
+/* A register that holds the same in all blocks of a grid. It has a slot of its own, filled before the first block runs. */
+struct sx_fixed {
+	enum { SX_FIXED_PARAM, SX_FIXED_VIEW, SX_FIXED_TID } kind;
+	uint32_t bits;   /* 32 or 64 */
+	uint32_t slot;   /* in the kernel's frame */
+	uint32_t offset; /* in the parameters, in the block's view, or 0 to 2 for %tid.x to z */
+};
+
 /* A decoded function. */
 struct sx_code {
 	struct sx_func *func;
@@ -72,6 +80,8 @@ struct sx_code {
 	uint32_t frame_bytes;       /* registers and call parameter space of a frame */
 	uint32_t local_bytes;       /* per lane */
 	bool param_address;         /* a kernel that takes the address of its parameters */
+	const struct sx_fixed *fixed; /* kernels */
+	uint32_t fixed_count;
 	uint32_t param_base, return_base; /* device functions: frame offset of the first word of parameters and return values */
 };
 

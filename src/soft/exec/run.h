@@ -88,7 +88,8 @@ enum sx_warp_state {
 struct sx_barrier {
 	uint32_t full;     /* warps all of whose live lanes have arrived */
 	uint32_t partial;  /* warps some of whose lanes have: see arrived */
-	uint32_t waiting;  /* warps with fragments to wake */
+	uint32_t waiting;  /* warps to wake */
+	uint32_t parked;   /* those of them that wait as a whole: no fragment of theirs needs a look */
 	uint32_t expected; /* threads, 0: all of the block */
 	uint32_t count;    /* threads that have arrived, when expected */
 	uint32_t popc;     /* bar.red: of this phase */
