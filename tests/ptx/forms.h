@@ -60,6 +60,7 @@ void forms_compare(void);
 void forms_approx(void);
 void forms_move(void);
 void forms_video(void);
+void forms_video(void);
 
 /* Of one type letter. */
 unsigned letter_bits(char letter);         /* of the register: 16 for bytes; 1 for predicates */

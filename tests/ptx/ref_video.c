@@ -1,218 +1,146 @@
 /*
- * Video instructions: scalar references, after the descriptions in the PTX ISA, and rows.
+ * Video instructions, scalar and on two or four parts: scalar references and rows.
  */
 #include "forms.h"
 
 #include <stdio.h>
 
-enum video { ADD, SUB, ABSDIFF, MIN, MAX, SHL, SHR, SET, AVRG };
-enum { NO_SECOND, WITH_ADD, WITH_MIN, WITH_MAX };
-static const char *const names[] = { "vadd", "vsub", "vabsdiff", "vmin", "vmax", "vshl", "vshr", "vset", "vavrg" };
-static const char *const seconds[] = { "", ".add", ".min", ".max" };
-static const char *const compares[] = { "eq", "ne", "lt", "le", "gt", "ge" };
-/* parts of a word; the first is the whole */
-static const struct { const char *text; int at, bits; } parts[] = {
-	{ "", 0, 32 }, { ".b0", 0, 8 }, { ".b1", 8, 8 }, { ".b2", 16, 8 }, { ".b3", 24, 8 }, { ".h0", 0, 16 }, { ".h1", 16, 16 },
-};
+enum { V_ADD, V_SUB, V_ABSDIFF, V_MIN, V_MAX, V_SHL, V_SHR, V_SET, V_AVRG };
+enum { SECOND_NONE, SECOND_ADD, SECOND_MIN, SECOND_MAX, SECOND_MERGE };
 
 static int64_t
-field(uint64_t word, int at, int bits, int is_signed)
+extend(uint64_t v, int bits, int is_signed)
 {
-	int64_t value = (int64_t)(word >> at) & (((int64_t)1 << bits) - 1);
-
-	if (is_signed && value >= (int64_t)1 << (bits - 1))
-		value -= (int64_t)1 << bits;
-	return value;
+	v &= (1ull << bits) - 1;
+	return is_signed && (v >> (bits - 1) & 1) ? (int64_t)v - (1ll << bits) : (int64_t)v;
 }
 
 static int64_t
-limit(int64_t x, int bits, int is_signed)
+clamp(int64_t x, int bits, int is_signed)
 {
-	int64_t least = is_signed ? -((int64_t)1 << (bits - 1)) : 0;
-	int64_t most = least + ((int64_t)1 << bits) - 1;
-
-	if (x < least)
-		return least;
-	return x > most ? most : x;
+	int64_t lo = is_signed ? -(1ll << (bits - 1)) : 0, hi = (1ll << (bits - is_signed)) - 1;
+	return x < lo ? lo : x > hi ? hi : x;
 }
 
-/* how: a comparison for SET, wrap for shifts */
 static int64_t
-combine(int op, int how, int64_t x, int64_t y)
+operate(int op, int64_t a, int64_t b, int wrap, int compare)
 {
+	uint32_t n = (uint32_t)b;
+
+	n = wrap ? n & 31 : n > 32 ? 32 : n;
 	switch (op) {
-	case ADD: return x + y;
-	case SUB: return x - y;
-	case ABSDIFF: return x < y ? y - x : x - y;
-	case MIN: return x < y ? x : y;
-	case MAX: return x < y ? y : x;
-	case AVRG: return x + y >= 0 ? (x + y + 1) >> 1 : (x + y) >> 1;
-	case SET:
-		return how == 0 ? x == y : how == 1 ? x != y : how == 2 ? x < y : how == 3 ? x <= y : how == 4 ? x > y : x >= y;
+	case V_ADD: return a + b;
+	case V_SUB: return a - b;
+	case V_ABSDIFF: return a > b ? a - b : b - a;
+	case V_MIN: return a < b ? a : b;
+	case V_MAX: return a > b ? a : b;
+	case V_SHL: return (int64_t)((uint64_t)a << n);
+	case V_SHR: return a >> n;
+	case V_AVRG: return (a + b + (a + b >= 0)) >> 1;
+	case V_SET: return compare == 0 ? a == b : compare == 1 ? a != b : compare == 2 ? a < b : a >= b;
 	}
-	if (how)
-		y &= 31;
-	else if (y > 32)
-		y = 32;
-	for (int64_t i = 0; i < y; i++)
-		x = op == SHL ? x * 2 : (x - (x & 1)) / 2;
-	return x;
+	return 0;
 }
 
-/* k: op, signed a | b << 1 | d << 2 | saturate << 3, part of a | b << 3 | d << 6, second, how */
+/*
+ * k[0]: operation; k[1]: bit 0 d signed, bit 1 a signed, bit 2 b signed, bit 3 saturate, bit 4 wrap; k[2], k[3]: width << 8 | first bit of the parts of a
+ * and b; k[4]: second operation; k[5]: part of d for a merge, or the comparison of vset
+ */
 static void
 ref_scalar(struct answer *r, const uint64_t *v, const int *k)
 {
-	int a = k[2] & 7, b = k[2] >> 3 & 7, d = k[2] >> 6, d_signed = k[1] >> 2 & 1;
-	int64_t x = combine(k[0], k[4], field(v[0], parts[a].at, parts[a].bits, k[1] & 1),
-	                    field(v[1], parts[b].at, parts[b].bits, k[1] >> 1 & 1));
+	int d_signed = k[1] & 1, d_bits = k[4] == SECOND_MERGE ? k[5] >> 8 : 32, d_from = k[4] == SECOND_MERGE ? k[5] & 255 : 0;
+	int64_t a = extend(v[0] >> (k[2] & 255), k[2] >> 8, k[1] >> 1 & 1), b = extend(v[1] >> (k[3] & 255), k[3] >> 8, k[1] >> 2 & 1);
+	int64_t x = operate(k[0], a, b, k[1] >> 4 & 1, k[4] == SECOND_MERGE ? 0 : k[5]);
+	uint32_t c = (uint32_t)v[2];
 
 	if (k[1] & 8)
-		x = limit(x, parts[d].bits, d_signed);
-	if (d) {
-		uint64_t keep = ~((((uint64_t)1 << parts[d].bits) - 1) << parts[d].at);
-		r->bits = (v[2] & keep & 0xffffffff) | ((uint64_t)field((uint64_t)x, 0, parts[d].bits, 0) << parts[d].at);
-		return;
+		x = clamp(x, d_bits, d_signed);
+	switch (k[4]) {
+	case SECOND_NONE:
+		r->bits = (uint32_t)x;
+		break;
+	case SECOND_ADD:
+		r->bits = (uint32_t)x + c;
+		break;
+	case SECOND_MIN:
+	case SECOND_MAX:
+		if (d_signed)
+			r->bits = ((int32_t)x < (int32_t)c) == (k[4] == SECOND_MIN) ? (uint32_t)x : c;
+		else
+			r->bits = ((uint32_t)x < c) == (k[4] == SECOND_MIN) ? (uint32_t)x : c;
+		break;
+	case SECOND_MERGE: {
+		uint32_t mask = (uint32_t)((1ull << d_bits) - 1) << d_from;
+		r->bits = (c & ~mask) | ((uint32_t)x << d_from & mask);
+		break;
 	}
-	int64_t y = field((uint64_t)x, 0, 32, d_signed), c = field(v[2], 0, 32, d_signed);
-	if (k[3] == WITH_ADD)
-		y += c;
-	else if (k[3] == WITH_MIN)
-		y = y < c ? y : c;
-	else if (k[3] == WITH_MAX)
-		y = y < c ? c : y;
-	r->bits = (uint64_t)y & 0xffffffff;
+	}
 }
 
-/* k: signed a | b << 1, saturate, shift, negated: 1 product, 2 c, 3 plus one, parts */
+/* k[0]: operation; k[1] as above; k[2]: parts; k[3]: accumulate; k[4]: mask of parts; k[5]: comparison */
 static void
-ref_mad(struct answer *r, const uint64_t *v, const int *k)
+ref_parts(struct answer *r, const uint64_t *v, const int *k)
 {
-	int a = k[4] & 7, b = k[4] >> 3, is_signed = (k[0] & 3) || k[3] == 1 || k[3] == 2;
-	__int128 x = (__int128)field(v[0], parts[a].at, parts[a].bits, k[0] & 1) * field(v[1], parts[b].at, parts[b].bits, k[0] >> 1 & 1);
-	__int128 c = field(v[2], 0, 32, is_signed), one = (__int128)1 << k[2];
+	int parts = k[2], bits = 32 / parts;
+	uint32_t c = (uint32_t)v[2], sum = c, merged = c;
 
-	x = k[3] == 1 ? c - x : k[3] == 2 ? x - c : x + c;
-	x += k[3] == 3;
-	__int128 scaled = x / one;
-	if (x < 0 && scaled * one != x)
-		scaled--; /* shifts round down */
-	if (k[1]) {
-		__int128 least = is_signed ? -((__int128)1 << 31) : 0, most = is_signed ? ((__int128)1 << 31) - 1 : ((__int128)1 << 32) - 1;
-		scaled = scaled < least ? least : scaled > most ? most : scaled;
-	}
-	r->bits = (uint64_t)scaled & 0xffffffff;
-}
-
-/* k: op, signed as above, elements, picks of a | b << 16 by nibbles, mask | add << 8, how */
-static void
-ref_vector(struct answer *r, const uint64_t *v, const int *k)
-{
-	int n = k[2], bits = 32 / n;
-	uint64_t both = v[1] << 32 | v[0], result = v[2];
-
-	for (int e = 0; e < n; e++) {
-		int64_t x = combine(k[0], k[5], field(both, (k[3] >> 4 * e & 15) * bits, bits, k[1] & 1),
-		                    field(both, (k[3] >> (16 + 4 * e) & 15) * bits, bits, k[1] >> 1 & 1));
-		if (!(k[4] >> e & 1))
+	for (int i = 0; i < parts; i++) {
+		int64_t a = extend(v[0] >> (i * bits), bits, k[1] >> 1 & 1), b = extend(v[1] >> (i * bits), bits, k[1] >> 2 & 1);
+		int64_t x = operate(k[0], a, b, 0, k[5]);
+		uint32_t mask = (uint32_t)((1ull << bits) - 1) << (i * bits);
+		if (!(k[4] >> i & 1))
 			continue;
 		if (k[1] & 8)
-			x = limit(x, bits, k[1] >> 2 & 1);
-		if (k[4] & 256)
-			result += (uint64_t)x;
-		else
-			result = (result & ~((((uint64_t)1 << bits) - 1) << e * bits)) | (uint64_t)field((uint64_t)x, 0, bits, 0) << e * bits;
+			x = clamp(x, bits, k[1] & 1);
+		sum += (uint32_t)(k[1] & 8 || k[0] == V_SET ? x : k[1] & 1 ? extend((uint64_t)x, bits + 1, 1) : x);
+		merged = (merged & ~mask) | ((uint32_t)x << (i * bits) & mask);
 	}
-	r->bits = result & 0xffffffff;
-}
-
-static void
-scalar(int op, int how, int flags, int sel, int second)
-{
-	char types[24], mode[16] = "";
-	int a = sel & 7, b = sel >> 3 & 7, d = sel >> 6;
-	const char *type[] = { "u32", "s32" };
-
-	if (op == SET) {
-		snprintf(types, sizeof(types), "%s.%s", type[flags & 1], type[flags >> 1 & 1]);
-		snprintf(mode, sizeof(mode), ".%s", compares[how]);
-	} else {
-		snprintf(types, sizeof(types), "%s.%s.%s", type[flags >> 2 & 1], type[flags & 1], type[flags >> 1 & 1]);
-	}
-	if (op == SHL || op == SHR)
-		snprintf(mode, sizeof(mode), ".%s", how ? "wrap" : "clamp");
-	form("video", "wwww", ref_scalar, K(op, flags, sel, second, how), 0, "%s.%s%s%s%s $d%s, $a%s, $b%s%s;", names[op], types,
-	     flags & 8 ? ".sat" : "", mode, seconds[second], parts[d].text, parts[a].text, parts[b].text, second || d ? ", $c" : "");
-}
-
-static void
-vector(int op, int n, int how, int flags, unsigned picks, int mask, int add)
-{
-	char types[24], mode[16] = "", to[8] = "", a[8], b[8];
-	const char *type[] = { "u32", "s32" };
-	char letter = n == 2 ? 'h' : 'b';
-	int length = 0, all = (1 << n) - 1;
-
-	if (op == SET) {
-		snprintf(types, sizeof(types), "%s.%s", type[flags & 1], type[flags >> 1 & 1]);
-		snprintf(mode, sizeof(mode), ".%s", compares[how]);
-	} else {
-		snprintf(types, sizeof(types), "%s.%s.%s", type[flags >> 2 & 1], type[flags & 1], type[flags >> 1 & 1]);
-	}
-	if (mask != all) {
-		to[length++] = '.';
-		to[length++] = letter;
-		for (int e = n - 1; e >= 0; e--)
-			if (mask >> e & 1)
-				to[length++] = (char)('0' + e);
-	}
-	snprintf(a, sizeof(a), ".%c%0*x", letter, n, picks & 0xffff);
-	snprintf(b, sizeof(b), ".%c%0*x", letter, n, picks >> 16);
-	if (picks == (n == 2 ? 0x320010u : 0x76543210u))
-		a[0] = b[0] = 0;
-	form("video", "wwww", ref_vector, K(op, flags, n, (int)picks, mask | add << 8, how), 0, "%s%d.%s%s%s%s $d%s, $a%s, $b%s, $c;",
-	     names[op], n, types, flags & 8 ? ".sat" : "", mode, add ? ".add" : "", to, a, b);
+	r->bits = k[3] ? sum : merged;
 }
 
 void
 forms_video(void)
 {
-	/* every pair of parts once, with types, saturation and second operation going round */
-	for (int op = ADD; op <= SHR; op++)
-		for (int i = 0; i < 49; i++) {
-			int sel = i % 7 | i / 7 << 3, flags = (i * 5 + op) & 15, second = i & 3;
-			bool shift = op == SHL || op == SHR;
-			if (shift)
-				flags &= ~2; /* the count is unsigned */
-			scalar(op, shift ? i & 1 : 0, flags, i % 3 == 2 ? sel | (1 + i % 6) << 6 : sel, i % 3 == 2 ? 0 : second);
+	static const char *const names[] = { "vadd", "vsub", "vabsdiff", "vmin", "vmax" };
+	static const char *const compares[] = { "eq", "ne", "lt", "ge" };
+	static const struct { const char *text; int part; } selectors[] = {
+		{ "", 32 << 8 }, { ".b0", 8 << 8 }, { ".b3", 8 << 8 | 24 }, { ".h0", 16 << 8 }, { ".h1", 16 << 8 | 16 } };
+	static const char *const seconds[] = { "", ".add", ".min", ".max" };
+
+	for (int op = V_ADD; op <= V_MAX; op++)
+		for (int types = 0; types < 8; types++) {
+			char t[32];
+			int n = op * 8 + types;
+			const int as = n % 5, bs = (n / 5 + 2) % 5;
+			snprintf(t, sizeof t, ".%c32.%c32.%c32", "us"[types & 1], "us"[types >> 1 & 1], "us"[types >> 2 & 1]);
+			for (int sat = 0; sat < 2; sat++) {
+				const char *s = sat ? ".sat" : "";
+				form("video", "www", ref_scalar, K(op, types | sat << 3, selectors[as].part, selectors[bs].part), 0, "%s%s%s $d, $a%s, $b%s;", names[op], t, s,
+				     selectors[as].text, selectors[bs].text);
+				form("video", "wwww", ref_scalar, K(op, types | sat << 3, selectors[as].part, selectors[bs].part, 1 + n % 3), 0, "%s%s%s%s $d, $a%s, $b%s, $c;",
+				     names[op], t, s, seconds[1 + n % 3], selectors[as].text, selectors[bs].text);
+				form("video", "wwww", ref_scalar, K(op, types | sat << 3, selectors[as].part, selectors[bs].part, SECOND_MERGE, selectors[1 + n % 4].part), 0,
+				     "%s%s%s $d%s, $a%s, $b%s, $c;", names[op], t, s, selectors[1 + n % 4].text, selectors[as].text, selectors[bs].text);
+			}
 		}
-	for (int flags = 0; flags < 16; flags++)
-		for (int op = ADD; op <= MAX; op++)
-			scalar(op, 0, flags, 0, 0);
-	for (int how = 0; how < 6; how++)
-		for (int flags = 0; flags < 4; flags++)
-			for (int second = 0; second < 4; second++)
-				scalar(SET, how, flags, second == 3 ? 1 | 5 << 3 : second == 2 ? 2 << 6 : 0, second == 2 ? 0 : second);
-	for (int flags = 0; flags < 4; flags++)
-		for (int shift = 0; shift < 3; shift++)
-			for (int negated = 0; negated < 4; negated++)
+	for (int op = V_SHL; op <= V_SHR; op++)
+		for (int types = 0; types < 4; types++)
+			for (int wrap = 0; wrap < 2; wrap++)
+				form("video", "wws", ref_scalar, K(op, types | wrap << 4, 32 << 8, 32 << 8), 0, "v%s.%c32.%c32.u32.%s $d, $a, $b;", op == V_SHL ? "shl" : "shr",
+				     "us"[types & 1], "us"[types >> 1 & 1], wrap ? "wrap" : "clamp");
+	for (int c = 0; c < 4; c++)
+		for (int types = 0; types < 8; types += 2)
+			form("video", "www", ref_scalar, K(V_SET, types, 32 << 8, 32 << 8, 0, c), 0, "vset.%c32.%c32.%s $d, $a, $b;", "us"[types >> 1 & 1], "us"[types >> 2 & 1],
+			     compares[c]);
+	for (int parts = 2; parts <= 4; parts += 2)
+		for (int op = V_ADD; op <= V_MAX; op++)
+			for (int types = 0; types < 8; types += 7)
 				for (int sat = 0; sat < 2; sat++) {
-					int a = (flags + shift * 2) % 7, b = (negated + sat * 3) % 7;
-					const char *scales[] = { "", ".shr7", ".shr15" }, *type[] = { "u32", "s32" };
-					bool is_signed = flags || negated == 1 || negated == 2;
-					form("video", "wwww", ref_mad, K(flags, sat, shift == 0 ? 0 : shift == 1 ? 7 : 15, negated, a | b << 3), 0,
-					     "vmad.%s.%s.%s%s%s%s $d, %s$a%s, $b%s, %s$c;", type[is_signed], type[flags & 1], type[flags >> 1],
-					     negated == 3 ? ".po" : "", sat ? ".sat" : "", scales[shift], negated == 1 ? "-" : "", parts[a].text,
-					     parts[b].text, negated == 2 ? "-" : "");
+					char y = "us"[types & 1];
+					form("video.parts", "wwww", ref_parts, K(op, types | sat << 3, parts, 0, 15), 0, "%s%d.%c32.%c32.%c32%s $d, $a, $b, $c;", names[op], parts, y, y,
+					     y, sat ? ".sat" : "");
+					form("video.parts", "wwww", ref_parts, K(op, types | sat << 3, parts, 0, 2), 0, "%s%d.%c32.%c32.%c32%s $d%s, $a, $b, $c;", names[op], parts, y,
+					     y, y, sat ? ".sat" : "", parts == 2 ? ".h1" : ".b1");
 				}
-	for (int op = ADD; op <= AVRG; op++) {
-		if (op == SHL || op == SHR)
-			continue;
-		for (int i = 0; i < 16; i++) {
-			bool add = i & 1;
-			int flags = op == SET ? i >> 2 & 3 : add ? i >> 1 & 7 : i;
-			vector(op, 2, i % 6, flags, i & 4 ? 0x00210003 : 0x320010, i % 3 + 1, add);
-			vector(op, 4, i % 6, flags, i & 4 ? 0x07251436 : 0x76543210, i ? i : 15, add);
-		}
-	}
 }

@@ -538,6 +538,7 @@ main(int argc, char **argv)
 	forms_approx();
 	forms_move();
 	forms_video();
+	forms_video();
 	if (argc > 2 && strcmp(argv[1], "--ptxas") == 0) {
 		ptxas = argv[2];
 		first = 3;
