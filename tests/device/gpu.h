@@ -15,7 +15,7 @@
 /*
  * add(p, n, v): p[i] += v for i < n        fill(p, v): p[0] = v by one thread
  * wait_for(p, v): spins until p[0] == v    poke(p): stores through any pointer
- * trap_now(): traps
+ * trap_now(): traps                      big(s): stores the last word of a 4000-byte structure through its first
  */
 static const char gpu_ptx[] =
 	".version 7.0\n.target sm_75\n.address_size 64\n"
@@ -37,6 +37,9 @@ static const char gpu_ptx[] =
 	".visible .entry poke(.param .u64 p)\n{\n"
 	"	.reg .u32 %r1; .reg .u64 %rd1;\n"
 	"	ld.param.u64 %rd1, [p]; mov.u32 %r1, 1; st.global.u32 [%rd1], %r1; ret;\n}\n"
+	".visible .entry big(.param .align 8 .b8 s[4000])\n{\n"
+	"	.reg .u32 %r1; .reg .u64 %rd1;\n"
+	"	ld.param.u64 %rd1, [s]; ld.param.u32 %r1, [s+3996]; st.global.u32 [%rd1], %r1; ret;\n}\n"
 	".visible .entry trap_now()\n{\n	trap; ret;\n}\n"
 	".visible .entry bounded()\n.maxntid 64, 1, 1\n{\n	.shared .align 4 .b8 s[1024];\n	ret;\n}\n";
 

@@ -75,6 +75,12 @@ TEST(parameters)
 	CHECK_INT(CU(cuLaunchKernel)(add, 1, 1, 1, 32, 1, 1, 0, NULL, NULL, extra), CUDA_ERROR_INVALID_VALUE);
 	extra[2] = (void *)7;
 	CHECK_INT(CU(cuLaunchKernel)(add, 1, 1, 1, 32, 1, 1, 0, NULL, NULL, extra), CUDA_ERROR_INVALID_VALUE);
+	struct { CUdeviceptr p; uint32_t words[998]; } large = { .p = p };
+	large.words[997] = 4711;
+	OK(gpu_launch(gpu_kernel("big"), 1, 1, NULL, (void *[]){ &large }));
+	OK(CU(cuMemcpyDtoH_v2)(out, p, 4));
+	CHECK_INT(out[0], 4711);
+	OK(CU(cuMemsetD32_v2)(p, 13, 1));
 	/* the interface of CUDA 3 */
 	OK(CU(cuFuncSetBlockShape)(add, 32, 1, 1));
 	OK(CU(cuParamSetv)(add, 0, &p, 8));

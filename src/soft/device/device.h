@@ -481,7 +481,7 @@ CUresult sw_function_get(struct sw_context *ctx, CUfunction handle, struct sw_fu
 void sw_old_launch_free(struct sw_old_launch *old); /* when a function dies */
 
 /*
- * Checks a launch completely and describes it, for streams and graphs. `buffer` has SW_MAX_PARAM_BYTES and receives the parameters.
+ * Checks a launch completely and describes it, for streams and graphs. `buffer` receives the parameters, info->param_bytes of them.
  * *event: one that the attributes ask to record behind the kernel, or NULL.
  */
 CUresult sw_kernel_from_api(struct sw_context *ctx, CUfunction handle, const CUlaunchConfig *config, void **params, void **extra,

@@ -226,16 +226,44 @@ sw_kernel_from_api(struct sw_context *ctx, CUfunction handle, const CUlaunchConf
 
 /* ---- launches --------------------------------------------------------------------------------------------------------------- */
 
+/* `buffer`: room for the parameters. */
+static CUresult
+launch_into(struct sw_stream *stream, CUfunction f, const CUlaunchConfig *config, void **params, void **extra, void *buffer)
+{
+	struct sw_launch_source source = { f, config };
+	struct sw_op op = { .kind = SW_OP_KERNEL, .source = &source };
+	CUevent event;
+	CUresult result = sw_kernel_from_api(stream->ctx, f, config, params, extra, &op.kernel, buffer, &event);
+
+	if (result != CUDA_SUCCESS)
+		return result;
+	if (op.kernel.function->ctx != stream->ctx)
+		return CUDA_ERROR_INVALID_HANDLE;
+	struct sw_event *record = event ? sw_event_get(event) : NULL;
+	if (event && (!record || record->ctx != stream->ctx))
+		return CUDA_ERROR_INVALID_HANDLE;
+	result = sw_submit(stream, &op);
+	if (result == CUDA_SUCCESS && record) {
+		/* "Begun" is only known here when the kernel has ended: later than need be, never too early. */
+		struct sw_op after = { .kind = SW_OP_RECORD, .event = { record, 0 } };
+		result = sw_submit(stream, &after);
+	}
+	return result;
+}
+
 static CUresult
 launch(CUfunction f, const CUlaunchConfig *config, void **params, void **extra, bool cooperative)
 {
-	_Alignas(16) uint8_t buffer[SW_MAX_PARAM_BYTES + 4];
-	struct sw_stream *stream = NULL;
+	_Alignas(16) uint8_t few[1024]; /* programs launch from small stacks too */
 	CUlaunchAttribute all_resident = { .id = CU_LAUNCH_ATTRIBUTE_COOPERATIVE, .value = { .cooperative = 1 } };
+	struct sw_function *function = NULL;
+	struct sw_stream *stream = NULL;
 	CUlaunchConfig with_attribute;
-	CUevent event;
+	void *many = NULL;
 	SW_CTX(ctx);
 	CUresult result = sw_stream_get(ctx, config->hStream, &stream);
+	if (result == CUDA_SUCCESS)
+		result = sw_function_get(stream->ctx, f, &function);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (cooperative) {
@@ -244,23 +272,10 @@ launch(CUfunction f, const CUlaunchConfig *config, void **params, void **extra, 
 		with_attribute.numAttrs = 1;
 		config = &with_attribute;
 	}
-	struct sw_op op = { .kind = SW_OP_KERNEL };
-	result = sw_kernel_from_api(stream->ctx, f, config, params, extra, &op.kernel, buffer, &event);
-	if (result != CUDA_SUCCESS)
-		return result;
-	if (op.kernel.function->ctx != stream->ctx)
-		return CUDA_ERROR_INVALID_HANDLE;
-	struct sw_event *record = event ? sw_event_get(event) : NULL;
-	if (event && (!record || record->ctx != stream->ctx))
-		return CUDA_ERROR_INVALID_HANDLE;
-	struct sw_launch_source source = { f, config };
-	op.source = &source;
-	result = sw_submit(stream, &op);
-	if (result == CUDA_SUCCESS && record) {
-		/* "Begun" is only known here when the kernel has ended: later than need be, never too early. */
-		struct sw_op after = { .kind = SW_OP_RECORD, .event = { record, 0 } };
-		result = sw_submit(stream, &after);
-	}
+	if (function->info->param_bytes > sizeof(few) && !(many = malloc(function->info->param_bytes)))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	result = launch_into(stream, f, config, params, extra, many ? many : few);
+	free(many);
 	if (result == CUDA_SUCCESS && sw_device.launch_blocking && !stream->capture)
 		result = sw_stream_wait(stream);
 	return result;
