@@ -535,9 +535,13 @@ sx_decode_copy_arrive(struct sx_decoder *d, const struct ptx_insn *in)
 		noinc ? SX_MBAR_ARRIVE : SX_MBAR_ASYNC, SX_NO_REG, noinc ? sxd_const32(d, 1) : SX_NO_REG, false);
 }
 
+static bool sx_decode_reduce_bulk(struct sx_decoder *d, const struct ptx_insn *in); /* atom.c */
+
 static bool
 sx_decode_cp(struct sx_decoder *d, const struct ptx_insn *in)
 {
+	if (in->mod_count > 4 && !strcmp(in->mods[0], "reduce") && !strcmp(in->mods[1], "async") && !strcmp(in->mods[2], "bulk"))
+		return sx_decode_reduce_bulk(d, in);
 	if (in->mod_count < 2 || strcmp(in->mods[0], "async") != 0)
 		return false;
 	const char *what = in->mods[1];

@@ -425,20 +425,22 @@ struct sx_atom_row {
 	uint8_t type, operands;
 	uint8_t cool; /* index for i->e */
 	sx_fn fn;
+	uint8_t log;
+	sx_rmw rmw;
 };
 
 #define SX_COOL_BODY(log) ((log) == 1 ? sx_atom_cool16 : (log) == 2 ? sx_atom_cool32 : sx_atom_cool64)
 static const struct sx_atom_row sx_atom_rows[] = {
-#define X(op, type, log, operands, rmw) { #op, PTX_##type, operands, 0, sx_atom_##op##_##type },
+#define X(op, type, log, operands, rmw) { #op, PTX_##type, operands, 0, sx_atom_##op##_##type, log, sx_rmw_##rmw },
 	SX_HOT_ATOMS(X)
 #undef X
-#define X(op, type, log, operands, rmw) { #op, PTX_##type, operands, SX_COOL_##op##_##type, SX_COOL_BODY(log) },
+#define X(op, type, log, operands, rmw) { #op, PTX_##type, operands, SX_COOL_##op##_##type, SX_COOL_BODY(log), log, sx_rmw_##rmw },
 	SX_COOL_ATOMS(X)
 #undef X
-	{ "exch", PTX_b128, 1, 0, sx_atom_exch_b128 },
-	{ "cas", PTX_b128, 2, 0, sx_atom_cas_b128 },
-	{ "add", PTX_s32, 1, 0, sx_atom_add_u32 },
-	{ "add", PTX_s64, 1, 0, sx_atom_add_u64 },
+	{ "exch", PTX_b128, 1, 0, sx_atom_exch_b128, 4, NULL },
+	{ "cas", PTX_b128, 2, 0, sx_atom_cas_b128, 4, NULL },
+	{ "add", PTX_s32, 1, 0, sx_atom_add_u32, 2, sx_rmw_add32 },
+	{ "add", PTX_s64, 1, 0, sx_atom_add_u64, 3, sx_rmw_add64 },
 };
 
 static const struct sx_atom_row *
@@ -550,6 +552,66 @@ sx_decode_atom(struct sx_decoder *d, const struct ptx_insn *in)
 		i->a = sources[n];
 	}
 	return !async || sx_emit_arrived(d, &in->operands[2], &form);
+}
+
+/* ---- cp.reduce.async.bulk --------------------------------------------------------------------------------------------- */
+
+/* a destination, b source, e mbarrier or SX_NO_REG: generic; c bytes; imm: row of sx_atom_rows. */
+static const struct sx_insn *
+sx_reduce_bulk(struct sx_warp *w, const struct sx_insn *i)
+{
+	const struct sx_atom_row *row = &sx_atom_rows[i->imm];
+
+	for (uint32_t lanes = w->exec; lanes;) {
+		unsigned l = sx_next_lane(&lanes);
+		uint64_t to = SX_S64(w, i->a)[l], from = SX_S64(w, i->b)[l], barrier = i->e == SX_NO_REG ? 0 : SX_S64(w, i->e)[l];
+		uint32_t size = SX_S32(w, i->c)[l];
+		if ((size & 15) || size > SX_BULK_MAX)
+			return sx_raise(w, i, CUDA_ERROR_ILLEGAL_INSTRUCTION, l, to, "size %u of a bulk reduction is no multiple of 16", size);
+		if (!sx_check_generic(w, i, l, to, size, 16, SW_ACCESS_READ | SW_ACCESS_WRITE) ||
+		    !sx_check_generic(w, i, l, from, size, 16, SW_ACCESS_READ))
+			return NULL;
+		for (uint32_t offset = 0; offset < size; offset += 1u << row->log) {
+			uint64_t x = sx_peek(from + offset, row->log), old = sx_peek(to + offset, row->log);
+			while (!sx_swap(to + offset, row->log, &old, row->rmw(old, x, 0)))
+				;
+		}
+		if (i->e == SX_NO_REG)
+			continue;
+		if (!sx_check_generic(w, i, l, barrier, 8, 8, SW_ACCESS_READ | SW_ACCESS_WRITE))
+			return NULL;
+		sx_mbar_complete_tx(barrier, size);
+	}
+	return i + 1;
+}
+
+/* cp.reduce.async.bulk.DST.SRC.{mbarrier..|bulk_group}.OP{.noftz}.TYPE [to], [from], bytes {, [mbarrier]} {, policy} */
+static bool
+sx_decode_reduce_bulk(struct sx_decoder *d, const struct ptx_insn *in)
+{
+	const struct ptx_operand *o = in->operands;
+	bool group = ptx_has(in, "bulk_group");
+	struct sx_mem_form form = sx_async_form(in);
+	uint32_t a, b, size, barrier = SX_NO_REG;
+
+	for (size_t n = 0; !form.op && n < in->mod_count; n++)
+		for (size_t row = 0; row < sizeof sx_atom_rows / sizeof *sx_atom_rows; row++)
+			if (strcmp(in->mods[n], sx_atom_rows[row].op) == 0)
+				form.op = in->mods[n];
+	const struct sx_atom_row *row = form.op ? sx_find_atom(&form) : NULL;
+	if (!row || !row->rmw || row->operands != 1 || ptx_has(in, "tensor") || in->operand_count < (group ? 3u : 4u))
+		return false;
+	enum ptx_space to = group && ptx_has(in, "global") ? PTX_SPACE_GLOBAL : PTX_SPACE_SHARED;
+	if (!sx_generic_operand(d, &o[0], to, &a) || !sx_generic_operand(d, &o[1], PTX_SPACE_SHARED, &b) ||
+	    !sx_count_source(d, &o[2], &size) || (!group && !sx_generic_operand(d, &o[3], PTX_SPACE_SHARED, &barrier)))
+		return false;
+	struct sx_insn *i = sxd_emit(d, sx_reduce_bulk);
+	i->a = a;
+	i->b = b;
+	i->c = size;
+	i->e = barrier;
+	i->imm = row - sx_atom_rows;
+	return true;
 }
 
 #endif
