@@ -361,6 +361,8 @@ sw_work_done(const struct sw_work *work)
 }
 /* Waits without the lock held; the caller has a reference. `blocking`: do not spin. */
 void sw_work_wait(struct sw_work *work, bool blocking);
+/* Holds up a caller that submits much faster than work gets done; for a short time only. */
+void sw_queue_throttle(struct sw_context *ctx);
 /* Waits until the context has no unfinished work. */
 void sw_queue_drain(struct sw_context *ctx);
 void sw_queue_stop(void);   /* process exit: cancels grids and ends the workers */

@@ -14,12 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define BUCKETS 6          /* priorities 0 (least) to 5 */
 #define SPIN_NS 20000      /* before an idle worker or a waiter sleeps */
 #define SLICE_US 2000      /* a kernel's turn when others wait */
 #define POLL_NS_MIN 20000
 #define POLL_NS_MAX 1000000
+#define MANY 65536          /* unfinished items of a context from which on its callers are held up */
+#define THROTTLE_NS 100000000u
 #define CHUNK ((uint64_t)2 << 20) /* of a copy or fill that workers share */
 #define MAX_WORKERS 1024
 
@@ -864,6 +867,21 @@ sw_work_wait(struct sw_work *work, bool blocking)
 		pthread_cond_wait(&done_cond, &queue_lock);
 	}
 	sw_queue_unlock();
+}
+
+void
+sw_queue_throttle(struct sw_context *ctx)
+{
+	uint64_t end = 0;
+
+	while (__atomic_load_n(&ctx->unfinished, __ATOMIC_RELAXED) > MANY && !on_callback_thread) {
+		if (end == 0)
+			end = sw_now_ns() + THROTTLE_NS;
+		if (!help(ctx, NULL))
+			usleep(100);
+		if (sw_now_ns() > end)
+			return; /* what is queued may itself wait for what the caller is about to do */
+	}
 }
 
 void

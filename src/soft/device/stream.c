@@ -243,6 +243,7 @@ submit(struct sw_stream *stream, const struct sw_op *op, struct sw_work **out)
 {
 	struct sw_context *ctx = stream->ctx;
 
+	sw_queue_throttle(ctx);
 	sw_queue_lock();
 	if (stream->capture || (ctx->live_captures && sw_capture_check)) {
 		bool captured = stream->capture != NULL;
