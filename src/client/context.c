@@ -250,13 +250,24 @@ cl_cuCtxGetCurrent(CUcontext *ctx)
 
 /* ---- what is known of a context -------------------------------------------------------------------------------------- */
 
+/*
+ * Programs older than CUDA 13 that look up "NAME_v2" before "NAME", as numba without numba-cuda does, call this and
+ * cuCtxSynchronize_v2 without the context; what is passed then is left over in a register. No handle lies below 2^47, so such
+ * a value never was a context, and the current one is meant.
+ */
+static CUcontext
+context_or_leftover(CUcontext ctx)
+{
+	return (uintptr_t)ctx >> 47 ? ctx : NULL;
+}
+
 CUresult
 cl_cuCtxGetDevice_v2(CUdevice *device, CUcontext ctx)
 {
-	struct cl_context *record = cl_context_find(ctx);
+	struct cl_context *record = cl_context_find(context_or_leftover(ctx));
 
 	if (!record)
-		return cl_context_missing(ctx);
+		return cl_context_missing(context_or_leftover(ctx));
 	*device = record->device;
 	return CUDA_SUCCESS;
 }

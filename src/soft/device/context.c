@@ -363,11 +363,12 @@ sw_cuCtxSetFlags(unsigned flags)
 	return CUDA_SUCCESS;
 }
 
+/* A value below 2^47 is no handle but left over in a register by a caller of the form without argument; see the client's context.c. */
 CUresult
 sw_cuCtxSynchronize_v2(CUcontext handle)
 {
 	struct sw_context *ctx = NULL;
-	CUresult result = sw_context_get(handle, &ctx);
+	CUresult result = sw_context_get((uintptr_t)handle >> 47 ? handle : NULL, &ctx);
 
 	if (result != CUDA_SUCCESS)
 		return result;
