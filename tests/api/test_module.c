@@ -684,6 +684,9 @@ resident_pages(void)
 /* Each round makes about 3 MB of text, tree and variables; kept, they would show. */
 TEST(nothing_is_left_behind)
 {
+#ifdef __SANITIZE_THREAD__
+	SKIP("slow, and nothing for a thread checker");
+#endif
 	size_t room = 256 << 10, length = 0, before = 0;
 	char *text = malloc(room);
 
