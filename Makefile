@@ -35,6 +35,8 @@ check:
 
 check-real: all
 	@python3 tests/real/run.py --build $(BUILD) --all
+	@python3 tests/real/libs/fetch.py --into $(BUILD)/real-libs
+	@python3 tests/real/libs/run.py --build $(BUILD)
 
 check-gpu: all
 	@python3 tests/real/run.py --build $(BUILD) --native

@@ -27,8 +27,8 @@ SETS = {
     ],
     # Newer than the driver version that farwarp reports.
     "newer": ["nvidia-cufft==12.5.0.14", "nvidia-cuda-nvrtc==13.5.37"],
-    # CUDA from Python.
-    "python": ["numba-cuda==0.22.0", "numba", "llvmlite", "numpy", "cuda-bindings==13.0.3", "cuda-core==0.3.2", "cuda-pathfinder"],
+    # CUDA from Python; its compiler is that of the set cu12.
+    "python": ["numba==0.60.0", "llvmlite==0.43.0", "numpy==2.0.2"],
 }
 
 

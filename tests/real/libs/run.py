@@ -55,6 +55,7 @@ ROWS = [
     Row("NVRTC of CUDA 12", "nvrtc.c", "libnvrtc.so.12 libcuda.so.1", CUDA12),
     Row("shared runtime of CUDA 13", "runtime.c", "libcudart.so.13 libcuda.so.1"),
     Row("shared runtime of CUDA 12", "runtime.c", "libcudart.so.12 libcuda.so.1", CUDA12),
+    Row("numba", "numba_kernels.py", folders=CUDA12, tool="python"),
     Row("OpenMP by GCC", "offload.c", folders="", tool="gcc", flags=""),
     Row("OpenMP by GCC at 7.5", "offload.c", folders="", tool="gcc", cc="7.5", flags="-foffload-options=-misa=sm_75"),
 ]
@@ -105,6 +106,12 @@ class Runner:
                 return self.link(row, [gcc, "-fopenmp", "-foffload=nvptx-none", "-foffload=-lm"] + row.flags, [])
         raise Skip("no GCC with offloading to NVIDIA's GPUs (Debian: gcc-12-offload-nvptx)")
 
+    def python(self, row):
+        self.folders(row)
+        if not os.path.isdir(os.path.join(self.root, "python")):
+            raise Skip("numba was not fetched; make check-real fetches it")
+        return [sys.executable, os.path.join(HERE, row.source)]
+
     def link(self, row, command, libraries):
         program = os.path.join(self.root, "bin", re.sub(r"\W+", "-", row.name))
         source = os.path.join(HERE, row.source)
@@ -126,7 +133,10 @@ class Runner:
         if not self.native:
             folders.insert(0, os.path.join(self.build, "lib"))
             environment["FARWARP_SOFT_CC"] = row.cc
-            environment["OMP_TARGET_OFFLOAD"] = "MANDATORY"
+        environment["OMP_TARGET_OFFLOAD"] = "MANDATORY"
+        if row.tool == "python":
+            environment.update(PYTHONPATH=os.path.join(self.root, "python"), PYTHONDONTWRITEBYTECODE="1",
+                               CUDA_HOME=os.path.join(self.root, "cu12/nvidia/cuda_nvcc"))
         environment["LD_LIBRARY_PATH"] = ":".join(folders)
         return environment
 
@@ -155,6 +165,7 @@ class Runner:
 TOOLS = {
     "cc": lambda runner, row: [runner.compile(row)],
     "gcc": lambda runner, row: [runner.offload(row)],
+    "python": lambda runner, row: runner.python(row),
 }
 
 
