@@ -1097,9 +1097,10 @@ sxd_lay_out_frame(struct sx_decoder *d)
 static bool
 sxd_is_fixed(struct sx_decoder *d, const struct ptx_insn *in, const uint32_t *known, struct sx_fixed *fixed)
 {
+	if (in->guarded || in->operand_count != 2)
+		return false;
 	const struct ptx_operand *to = &in->operands[0], *from = &in->operands[1];
-
-	if (in->guarded || in->operand_count != 2 || to->kind != PTX_OP_REG || to->negate || to->second || in->type_count != 1)
+	if (to->kind != PTX_OP_REG || to->negate || to->second || in->type_count != 1)
 		return false;
 	fixed->bits = sxd_reg_bits(d, to->reg);
 	if ((fixed->bits != 32 && fixed->bits != 64) || ptx_type_bits[in->types[0]] != fixed->bits)
