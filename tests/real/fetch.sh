@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs NVIDIA's libraries and the CUDA 12 runtime from PyPI into BUILD/real/packages, for `make check-real`. Nothing is installed
+# Installs NVIDIA's libraries and the CUDA 11 and 12 runtimes from PyPI into BUILD/real/packages, for `make check-real`. Nothing is installed
 # into the system, and nothing of it is ever committed. Each package has a folder of its own. Prints what it installs.
 build=${1:-build}
 packages=$build/real/packages
@@ -21,4 +21,5 @@ fetch cublas 'nvidia-cublas==13.0.*'
 fetch cusparse 'nvidia-cusparse==12.6.*'
 fetch nvjitlink 'nvidia-nvjitlink==13.0.*'
 fetch runtime12 'nvidia-cuda-runtime-cu12==12.8.*'
+fetch runtime11 'nvidia-cuda-runtime-cu11==11.8.*'
 exit $status
