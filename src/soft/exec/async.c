@@ -504,7 +504,7 @@ sx_decode_copy_bulk(struct sx_decoder *d, const struct ptx_insn *in)
 	enum ptx_space from = ptx_has(in, "global") && !group ? PTX_SPACE_GLOBAL : PTX_SPACE_SHARED;
 	uint32_t a, b, size, barrier = SX_NO_REG, ranks = SX_NO_REG;
 
-	if (ptx_has(in, "cp_mask") || (!group && !ptx_has(in, "mbarrier::complete_tx::bytes")))
+	if (ptx_has(in, "cp_mask") || (multicast && group) || (!group && !ptx_has(in, "mbarrier::complete_tx::bytes")))
 		return false;
 	if (in->operand_count < (group ? 3u : 4u) + multicast || !sx_generic_operand(d, &o[0], to, &a) ||
 	    !sx_generic_operand(d, &o[1], from, &b) || !sx_count_source(d, &o[2], &size))
@@ -512,7 +512,8 @@ sx_decode_copy_bulk(struct sx_decoder *d, const struct ptx_insn *in)
 	if (!group && !sx_generic_operand(d, &o[3], PTX_SPACE_SHARED, &barrier))
 		return false;
 	if (multicast) {
-		if (sxd_bits(d, &o[4]) > 32)
+		unsigned bits = sxd_bits(d, &o[4]);
+		if (bits != 0 && bits != 16 && bits != 32)
 			return false;
 		ranks = sxd_src(d, &o[4], PTX_b16);
 	}

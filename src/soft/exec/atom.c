@@ -520,7 +520,8 @@ sx_decode_atom(struct sx_decoder *d, const struct ptx_insn *in)
 	for (unsigned n = 0; n < count; n++) {
 		results[n] = SX_NO_REG;
 		if (target && target->kind != PTX_OP_SINK && targets[n]->kind != PTX_OP_SINK) {
-			if (sxd_bits(d, targets[n]) != (bytes == 2 ? sxd_bits(d, targets[n]) : 8 * bytes) || sxd_bits(d, targets[n]) < 8 * bytes)
+			unsigned own = sxd_bits(d, targets[n]);
+			if (own < 8 * bytes || own > (bytes < 4 ? 32 : 8 * bytes))
 				return false;
 			results[n] = sxd_dst(d, targets[n]);
 		}

@@ -826,13 +826,36 @@ sx_emit_st(struct sx_decoder *d, const struct sx_mem_form *form, const struct sx
 	return true;
 }
 
+/* Bytes of the words that a parameter or .param variable has in its frame. */
+static uint64_t
+sx_frame_bytes(struct sx_decoder *d, const struct ptx_operand *place)
+{
+	const struct ptx_func *func = sxd_func(d);
+	uint64_t size = 0;
+
+	if (place->symbol_kind == PTX_SYM_PARAM && place->symbol < func->param_count)
+		size = func->params[place->symbol].size;
+	else if (place->symbol_kind == PTX_SYM_RETURN_PARAM && place->symbol < func->return_count)
+		size = func->returns[place->symbol].size;
+	else if (place->symbol_kind == PTX_SYM_LOCAL_VAR && place->symbol < func->local_count)
+		size = func->locals[place->symbol].size;
+	else
+		return 0;
+	return size ? (size + 7) / 8 * 8 : 8;
+}
+
 /* A call's parameters: an instruction for each element. */
 static bool
-sx_emit_frame(struct sx_decoder *d, const struct sx_mem_form *form, const struct sx_operand_at *at,
+sx_emit_frame(struct sx_decoder *d, const struct sx_mem_form *form, const struct ptx_operand *place, const struct sx_operand_at *at,
               const struct ptx_operand *const *elements, unsigned count, bool load)
 {
 	unsigned bytes = ptx_type_bits[form->type] / 8;
+	uint64_t size = sx_frame_bytes(d, place);
 
+	if (at->imm < 0 || (uint64_t)at->imm > size || (uint64_t)bytes * count > size - (uint64_t)at->imm) {
+		sxd_fail(d, "access outside of the parameter");
+		return true;
+	}
 	for (unsigned n = 0; n < count; n++) {
 		struct sx_operand_at one = *at;
 		one.imm += n * bytes;
@@ -859,7 +882,7 @@ sx_decode_store_async(struct sx_decoder *d, const struct ptx_insn *in, struct sx
 		return false;
 	form.op = NULL;
 	unsigned count = sx_access_form(&form, &in->operands[1], elements);
-	if (!count || count > 4 || form.space != PTX_SPACE_SHARED || !sx_operand_at(d, &in->operands[0], form.space, &at))
+	if (!count || count > 4 || form.space != PTX_SPACE_SHARED || !sx_operand_at(d, &in->operands[0], form.space, &at) || at.frame)
 		return false;
 	return sx_emit_st(d, &form, &at, elements, count, ptx_type_bits[form.type] / 8 * count) &&
 		sx_emit_arrived(d, &in->operands[2], &form);
@@ -883,7 +906,7 @@ sx_decode_ldst(struct sx_decoder *d, const struct ptx_insn *in, bool load)
 	if (!sx_operand_at(d, place, form.space, &at))
 		return false;
 	if (at.frame)
-		return sx_emit_frame(d, &form, &at, elements, count, load);
+		return sx_emit_frame(d, &form, place, &at, elements, count, load);
 	unsigned bytes = ptx_type_bits[form.type] / 8, align = bytes * count;
 	bool (*emit)(struct sx_decoder *, const struct sx_mem_form *, const struct sx_operand_at *,
 	             const struct ptx_operand *const *, unsigned, unsigned) = load ? sx_emit_ld : sx_emit_st;
@@ -899,6 +922,20 @@ sx_decode_ldst(struct sx_decoder *d, const struct ptx_insn *in, bool load)
 
 /* ---- decoding: the rest ---------------------------------------------------------------------------------------------- */
 
+/* An address as a value, in a 64-bit slot. */
+static uint32_t
+sx_address_source(struct sx_decoder *d, const struct ptx_operand *operand)
+{
+	unsigned bits = operand->kind == PTX_OP_REG ? sxd_bits(d, operand) : 64;
+	uint32_t source = sxd_src(d, operand, PTX_u64);
+
+	if (bits == 32)
+		return sx_unary_temp(d, sx_widen_address, source, 64);
+	if (bits != 64)
+		sxd_fail(d, "the address is neither 32 nor 64 bits wide");
+	return source;
+}
+
 static bool
 sx_decode_cvta(struct sx_decoder *d, const struct ptx_insn *in)
 {
@@ -907,9 +944,7 @@ sx_decode_cvta(struct sx_decoder *d, const struct ptx_insn *in)
 
 	if (in->operand_count != 2 || (form.op && !to) || form.op2 || form.type != PTX_u64 || sxd_bits(d, &in->operands[0]) != 64)
 		return false;
-	uint32_t source = sxd_src(d, &in->operands[1], PTX_u64);
-	if (sxd_bits(d, &in->operands[1]) == 32)
-		source = sx_unary_temp(d, sx_widen_address, source, 64);
+	uint32_t source = sx_address_source(d, &in->operands[1]);
 	sx_fn fn = sx_copy64;
 	switch (form.space) {
 	case PTX_SPACE_GLOBAL:
@@ -943,26 +978,13 @@ sx_decode_isspacep(struct sx_decoder *d, const struct ptx_insn *in)
 
 	if (in->operand_count != 2 || form.op || form.type || !form.space || sxd_bits(d, &in->operands[0]) != 1)
 		return false;
-	uint32_t source = sxd_src(d, &in->operands[1], PTX_u64);
-	if (sxd_bits(d, &in->operands[1]) == 32)
-		source = sx_unary_temp(d, sx_widen_address, source, 64);
+	uint32_t source = sx_address_source(d, &in->operands[1]);
 	uint32_t target = sxd_dst(d, &in->operands[0]);
 	struct sx_insn *i = sxd_emit(d, sx_isspacep);
 	i->d = target;
 	i->a = source;
 	i->aux = form.cluster_space ? SX_IS_CLUSTER : tests[form.space];
 	return true;
-}
-
-/* A shared or generic address operand as a 64-bit slot. */
-static uint32_t
-sx_address_source(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_type type)
-{
-	uint32_t source = sxd_src(d, operand, PTX_u64);
-
-	if (sxd_bits(d, operand) == 32 || (sxd_bits(d, operand) == 0 && type == PTX_u32 && operand->kind == PTX_OP_IMM))
-		return sxd_bits(d, operand) == 32 ? sx_unary_temp(d, sx_widen_address, source, 64) : source;
-	return source;
 }
 
 /* Emits fn with a 32- or 64-bit register as its destination, through a 64-bit temporary when the register has 32 bits. */
@@ -999,9 +1021,12 @@ sx_decode_cluster_address(struct sx_decoder *d, const struct ptx_insn *in)
 	unsigned bits = sxd_bits(d, &in->operands[0]);
 	if (bits != (mapa ? ptx_type_bits[form.type] : 32))
 		return false;
-	uint32_t a = sx_address_source(d, &in->operands[1], form.type);
-	if (mapa)
-		return sx_emit_to(d, &in->operands[0], sx_mapa, a, sxd_src(d, &in->operands[2], PTX_u32), form.cluster_space);
+	uint32_t a = sx_address_source(d, &in->operands[1]);
+	if (mapa) {
+		unsigned rank_bits = sxd_bits(d, &in->operands[2]);
+		return (rank_bits == 0 || rank_bits == 32) &&
+			sx_emit_to(d, &in->operands[0], sx_mapa, a, sxd_src(d, &in->operands[2], PTX_u32), form.cluster_space);
+	}
 	uint32_t target = sxd_dst(d, &in->operands[0]);
 	struct sx_insn *i = sxd_emit(d, sx_getctarank);
 	i->d = target;
