@@ -80,7 +80,13 @@ ALU_1(sx_cvt_f32_f64, float, double, alu_canon((float)x))
 ALU_1(sx_cvt_f32_f64_ftz, float, double, alu_flush(alu_canon((float)x)))
 ALU_1(sx_cvt_f32_f16, float, uint32_t, alu_canon(alu_from_f16(x)))
 ALU_1(sx_cvt_f32_bf16, float, uint32_t, alu_canon(alu_from_bf16(x)))
-ALU_1(sx_cvt_f16_f32, uint32_t, float, alu_to_f16(x))
+ALU_HANDLER(sx_cvt_f16_f32)
+{
+	uint32_t r[SX_LANES] __attribute__((aligned(64)));
+	alu_half_narrow(ALU_SRC(struct alu_f32, i->a), 0, r);
+	sx_put32(w, i->d, r);
+	return i + 1;
+}
 ALU_1(sx_cvt_bf16_f32, uint32_t, float, alu_to_bf16(x))
 ALU_1(sx_cvt_f16_f32_ftz, uint32_t, float, alu_to_f16(alu_flush(x)))
 ALU_1(sx_cvt_bf16_f32_ftz, uint32_t, float, alu_to_bf16(alu_flush(x)))

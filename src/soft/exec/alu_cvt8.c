@@ -8,7 +8,15 @@
 
 /* ---- to f16x2 and bf16x2 ------------------------------------------------------------------------------------------- */
 
-ALU_2(sx_cvt_f16x2_f32, uint32_t, float, float, alu_to_f16(x) << 16 | alu_to_f16(y))
+ALU_HANDLER(sx_cvt_f16x2_f32)
+{
+	uint32_t high[SX_LANES] __attribute__((aligned(64))), low[SX_LANES] __attribute__((aligned(64)));
+	alu_half_narrow(ALU_SRC(struct alu_f32, i->a), 0, high);
+	alu_half_narrow(ALU_SRC(struct alu_f32, i->b), 0, low);
+	ALU_LANES low[l] |= high[l] << 16;
+	sx_put32(w, i->d, low);
+	return i + 1;
+}
 ALU_2(sx_cvt_bf16x2_f32, uint32_t, float, float, alu_to_bf16(x) << 16 | alu_to_bf16(y))
 
 static inline uint32_t

@@ -43,6 +43,12 @@ alu_half_load(const struct sx_warp *w, uint32_t operand, unsigned high, uint32_t
 			const __m256i h = _mm512_cvtepi32_epi16(high ? _mm512_srli_epi32(x, 16) : x);
 			_mm512_store_ps(to->v + k, _mm512_cvtph_ps(h));
 		}
+#elif defined(__F16C__) && defined(__AVX2__)
+		for (unsigned k = 0; k < SX_LANES; k += 8) {
+			const __m256i x = _mm256_srl_epi32(_mm256_load_si256((const void *)(s + k)), _mm_cvtsi32_si128((int)shift));
+			const __m256i h = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
+			_mm256_store_ps(to->v + k, _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1))));
+		}
 #else
 		ALU_LANES to->v[l] = alu_from_f16(s[l] >> shift & 0xffff);
 #endif
@@ -58,6 +64,10 @@ alu_half_narrow(const struct alu_f32 *from, uint32_t aux, uint32_t *to)
 #if defined(__AVX512F__)
 	for (unsigned k = 0; k < SX_LANES; k += 16)
 		_mm512_store_si512(to + k, _mm512_cvtepu16_epi32(_mm512_cvtps_ph(_mm512_load_ps(from->v + k), 0)));
+	ALU_LANES to[l] = alu_half_bits(to[l], 0x7c00, aux);
+#elif defined(__F16C__) && defined(__AVX2__)
+	for (unsigned k = 0; k < SX_LANES; k += 8)
+		_mm256_store_si256((void *)(to + k), _mm256_cvtepu16_epi32(_mm256_cvtps_ph(_mm256_load_ps(from->v + k), 0)));
 	ALU_LANES to[l] = alu_half_bits(to[l], 0x7c00, aux);
 #else
 	ALU_LANES to[l] = alu_half_bits(alu_to_f16(from->v[l]), 0x7c00, aux);
