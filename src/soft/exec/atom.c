@@ -205,6 +205,24 @@ sx_atom_operand(const void *slot, unsigned log, unsigned lane)
 	return ((const uint32_t *)slot)[lane] & (log == 1 ? 0xffff : ~0u);
 }
 
+#define SX_ATOM_GENERIC (1u << 16) /* no space is named */
+
+/* Local memory has no atomics: a generic address that points there is a fault of its own. */
+static inline bool
+sx_atom_not_local(struct sx_warp *w, const struct sx_insn *i, const uint64_t at[SX_LANES])
+{
+	uint64_t size = (uint64_t)w->local_stride * SX_LANES;
+	uint32_t local = 0;
+
+	for (uint32_t l = 0; l < SX_LANES; l++)
+		local |= (uint32_t)(at[l] - w->local_base < size) << l;
+	local &= w->exec;
+	if (local)
+		sx_raise(w, i, CUDA_ERROR_INVALID_ADDRESS_SPACE, (unsigned)__builtin_ctz(local), at[__builtin_ctz(local)],
+		         "atomic operation on local memory");
+	return !local;
+}
+
 /*
  * Host addresses as sx_at() gives them, found and checked for all lanes at once where they are plainly allowed. Lanes outside exec are
  * undefined.
@@ -232,7 +250,7 @@ sx_atom_places(struct sx_warp *w, const struct sx_insn *i, unsigned bytes, uint6
 		if ((!low || sx_each_ok(a, low, offset, bytes, access)) && (!high || sx_each_ok(a + 16, high, offset, bytes, access))) {
 			for (int l = 0; l < SX_LANES; l++)
 				at[l] = a[l] + offset;
-			return true;
+			return !(i->aux & SX_ATOM_GENERIC) || sx_atom_not_local(w, i, at);
 		}
 	}
 	return sx_at(w, i, kind, bytes, bytes, access, at);
@@ -540,7 +558,7 @@ sx_decode_atom(struct sx_decoder *d, const struct ptx_insn *in)
 		i->b = sources[n];
 		i->c = row->operands == 2 ? second : sources[n];
 		i->e = cool;
-		i->aux = sx_mem_aux(&form, at.kind, bytes, 1, bytes);
+		i->aux = sx_mem_aux(&form, at.kind, bytes, 1, bytes) | (form.space == PTX_SPACE_NONE ? SX_ATOM_GENERIC : 0);
 		if (count > 1)
 			targets[n] = NULL;
 		sources[n] = result;
