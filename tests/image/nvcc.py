@@ -78,7 +78,7 @@ def main():
         open(os.path.join(folder, 'x.cu'), 'w').write(SOURCE)
         version = ptx_version(nvcc, folder)
         for number, case in enumerate(CASES, 1):
-            skipped, wrong = run(nvcc, sys.argv[1], folder, case, version)
+            skipped, wrong = run(nvcc, os.path.abspath(sys.argv[1]), folder, case, version)
             if wrong:
                 print('# ' + wrong.replace('\n', '\n# '))
             print('%sok %d - %s%s' % ('not ' if wrong else '', number, case[0], ' # SKIP ' + skipped if skipped else ''), flush=True)
