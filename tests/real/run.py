@@ -31,9 +31,11 @@ RANDOM = ["-I{curand}/include"]
 class Row:
     """One program, one way: sources, nvcc flags, environment, arguments; `slow` ones run with --all only."""
 
-    def __init__(self, name, sources, flags=(), env=None, args=(), slow=False, needs=None, seconds=120):
+    def __init__(self, name, sources, flags=(), env=None, args=(), slow=False, needs=None, seconds=120,
+                 through=False):
         self.name, self.sources, self.flags, self.env = name, sources.split(), list(flags), env or {}
         self.args, self.slow, self.needs, self.seconds = list(args), slow, needs, seconds
+        self.through = through  # `farwarp run` instead of a library path
 
 
 PROGRAMS = [
@@ -51,6 +53,9 @@ PROGRAMS = [
     Row("basics, --compress-mode=balance", "basics.cu", PTX75 + ["--compress-mode=balance"], slow=True),
     Row("basics, capability 7.5", "basics.cu", PTX75, {"FARWARP_SOFT_CC": "7.5"}),
     Row("basics, capability 12.1", "basics.cu", SM80, {"FARWARP_SOFT_CC": "12.1"}),
+    Row("basics, through farwarp run", "basics.cu", SM80, through=True),
+    Row("basics, shared cudart, through farwarp run", "basics.cu", SM80 + ["-cudart", "shared"], through=True),
+    Row("machine code alone", "no_ptx.cu", ["-gencode", "arch=compute_80,code=sm_80"]),
     Row("basics, one thread", "basics.cu", SM80, {"FARWARP_SOFT_THREADS": "1"}),
     Row("basics, synchronous launches", "basics.cu", SM80, {"CUDA_LAUNCH_BLOCKING": "1"}),
     Row("basics, eager loading", "basics.cu", SM80, {"CUDA_MODULE_LOADING": "EAGER"}),
@@ -81,6 +86,9 @@ PROGRAMS = [
     Row("separate compilation", "rdc_a.cu rdc_b.cu", SM80 + ["-rdc=true"]),
     Row("separate compilation, PTX alone", "rdc_a.cu rdc_b.cu", PTX75 + ["-rdc=true"], slow=True),
     Row("CUB", "cub_scan.cu", PTX75, seconds=300),
+    Row("CUB, more", "cub_more.cu", PTX75, slow=True, seconds=300),
+    Row("the C++ library", "libcudacxx.cu", SM80, seconds=300),
+    Row("the C++ library, instructions of 9.0", "libcudacxx.cu", ["-arch=sm_90"], {"FARWARP_SOFT_CC": "9.0"}, slow=True, seconds=300),
     Row("Thrust", "thrust_sort.cu", PTX75, seconds=300),
     Row("cuRAND on the device", "curand_device.cu", SM80 + RANDOM, needs="curand", seconds=300),
     Row("cuFFT", "libraries.cu", SM80, {"FARWARP_SOFT_CC": "7.5"}, ["cufft", "{cufft}/lib/libcufft.so.12"], needs="cufft", slow=True, seconds=300),
@@ -165,10 +173,14 @@ class Runner:
         if not self.native:
             env.update(row.env)
             env.setdefault("FARWARP_SOFT_MEM", "2G")
-            folders.insert(0, os.path.join(self.build, "lib"))
+            if not row.through:
+                folders.insert(0, os.path.join(self.build, "lib"))
         env["LD_LIBRARY_PATH"] = ":".join(folders + [toolkit] + [p for p in [env.get("LD_LIBRARY_PATH")] if p])
+        command = [path] + self.fill(row.args)
+        if row.through:
+            command = [os.path.join(self.build, "farwarp"), "run", "--device", "soft", "--"] + command
         try:
-            r = subprocess.run([path] + self.fill(row.args), capture_output=True, text=True, env=env, timeout=row.seconds, errors="replace")
+            r = subprocess.run(command, capture_output=True, text=True, env=env, timeout=row.seconds, errors="replace")
         except subprocess.TimeoutExpired as e:
             out = e.stdout.decode(errors="replace") if isinstance(e.stdout, bytes) else (e.stdout or "")
             return "not ok", [f"not done after {row.seconds} s, the last lines:"] + out.splitlines()[-3:]
@@ -201,7 +213,8 @@ def main():
     rows = [r for r in PROGRAMS if (options.all or not r.slow or options.names) and
             (not options.names or any(r.name.startswith(n) for n in options.names))]
     if options.native:
-        rows = [r for r in rows if not any(k.startswith("FARWARP") for k in r.env) or r.name == "clusters"]
+        rows = [r for r in rows if r.name == "clusters" or
+                not (r.through or r.name == "machine code alone" or any(k.startswith("FARWARP") for k in r.env))]
     print(f"1..{len(rows)}", flush=True)
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
