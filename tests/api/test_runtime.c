@@ -173,7 +173,7 @@ TEST(runtimes)
 	char list[4096];
 	int tried = 0;
 
-	snprintf(list, sizeof(list), "%s:%s", extra ? extra : "", toolkit);
+	snprintf(list, sizeof(list), "%s:%s", extra ? extra : "", getenv("FARWARP_NO_TOOLKIT") ? "" : toolkit);
 	for (char *save, *path = strtok_r(list, ":", &save); path; path = strtok_r(NULL, ":", &save)) {
 		if (access(path, R_OK) != 0)
 			continue;

@@ -105,7 +105,7 @@ PROGRAMS = [
 
 
 def find_nvcc():
-    for path in (os.environ.get("NVCC"), shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc"):
+    for path in (os.environ.get("NVCC"), shutil.which("nvcc"), "" if os.environ.get("FARWARP_NO_TOOLKIT") else "/usr/local/cuda/bin/nvcc"):
         if path and os.access(path, os.X_OK):
             return path
     return None

@@ -49,7 +49,7 @@ def compile_c(compiler, text, *flags):
 
 
 def toolkit():
-    for folder in [os.environ.get('CUDA_HOME', ''), '/usr/local/cuda', '/usr']:
+    for folder in [] if os.environ.get('FARWARP_NO_TOOLKIT') else [os.environ.get('CUDA_HOME', ''), '/usr/local/cuda', '/usr']:
         include = os.path.join(folder, 'include')
         if folder and os.path.exists(os.path.join(include, 'cudaTypedefs.h')):
             text = open(os.path.join(include, 'cuda.h'), encoding='utf-8', errors='replace').read()
