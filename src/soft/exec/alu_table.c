@@ -462,7 +462,7 @@ static const struct alu_op alu_ops[] = {
 	{ "xor", ROWS(rows_xor), NULL },
 };
 
-static bool sx_decode_alu(struct sx_decoder *d, const struct ptx_insn *in);
+bool sx_decode_alu(struct sx_decoder *d, const struct ptx_insn *in);
 
 /* mov.v2 and mov.v4 between vector registers and lists, as GCC writes them: element by element. */
 static bool
@@ -492,7 +492,7 @@ alu_decode_mov_vector(struct sx_decoder *d, const struct ptx_insn *in)
 	return true;
 }
 
-static bool
+bool
 sx_decode_alu(struct sx_decoder *d, const struct ptx_insn *in)
 {
 	if (strcmp(in->op, "mov") == 0 && (ptx_has(in, "v2") || ptx_has(in, "v4")))

@@ -1,6 +1,6 @@
 /*
  * Device functions that PTX text only declares and the driver provides: vprintf, malloc, free, __assertfail,
- * cudaGraphSetConditional. memcpy and memset in kernels are ordinary PTX and not here. Part of isa.c.
+ * cudaGraphSetConditional. memcpy and memset in kernels are ordinary PTX and not here. Part of isa_core.c.
  */
 #ifndef SX_BUILTIN_C
 #define SX_BUILTIN_C
@@ -93,7 +93,7 @@ sx_builtin_set_conditional(struct sx_warp *w, const struct sx_insn *i, const uin
 	return i + 1;
 }
 
-static const struct sx_builtin *
+const struct sx_builtin *
 sx_builtins(void)
 {
 	static const struct sx_builtin table[] = {

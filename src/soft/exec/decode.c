@@ -2,7 +2,7 @@
  * From a parsed function to code: the services that the sx_decode_* groups use (operands, constants, addresses, branches), the layout
  * of a frame, and the walk over the body in an order in which lanes that diverged meet again.
  *
- * It knows control flow (bra, brx, ret, exit end a basic block) and nothing of any other instruction. Part of isa.c.
+ * It knows control flow (bra, brx, ret, exit end a basic block) and nothing of any other instruction. Part of isa_core.c.
  *
  * A frame:  parameters | return values | .param variables of calls (8-byte words x 32 lanes) | registers | temporaries
  */
@@ -128,19 +128,31 @@ sxd_grow(struct sx_decoder *d, void *array, uint32_t *capacity, uint32_t count, 
 	return true;
 }
 
-static const struct ptx_func *
+void *
+sxd_keep(struct sx_decoder *d, const void *value, size_t size)
+{
+	void *memory = fw_arena_alloc(&d->image->arena, size);
+
+	if (memory)
+		memcpy(memory, value, size);
+	else
+		sxd_fail(d, "out of memory");
+	return memory;
+}
+
+const struct ptx_func *
 sxd_func(const struct sx_decoder *d)
 {
 	return d->ast;
 }
 
-static const struct sx_target *
+const struct sx_target *
 sxd_target(const struct sx_decoder *d)
 {
 	return &d->image->target;
 }
 
-static void
+void
 sxd_fail(struct sx_decoder *d, const char *format, ...)
 {
 	char reason[100], text[160] = "";
@@ -158,7 +170,7 @@ sxd_fail(struct sx_decoder *d, const char *format, ...)
 	snprintf(d->error->text, sizeof(d->error->text), "%s%s%s", text, d->in ? ": " : "", reason);
 }
 
-static struct sx_insn *
+struct sx_insn *
 sxd_emit(struct sx_decoder *d, sx_fn fn)
 {
 	if (!sxd_grow(d, &d->insns, &d->capacity, d->count, sizeof(*d->insns))) {
@@ -246,19 +258,19 @@ sxd_const(struct sx_decoder *d, uint64_t value, uint32_t kind)
 	return known->offset | SX_POOL;
 }
 
-static uint32_t
+uint32_t
 sxd_const32(struct sx_decoder *d, uint32_t value)
 {
 	return sxd_const(d, value, 32);
 }
 
-static uint32_t
+uint32_t
 sxd_const64(struct sx_decoder *d, uint64_t value)
 {
 	return sxd_const(d, value, 64);
 }
 
-static uint32_t
+uint32_t
 sxd_const_pred(struct sx_decoder *d, bool value)
 {
 	return sxd_const(d, value, 1);
@@ -330,7 +342,7 @@ sxd_reg_bits(struct sx_decoder *d, uint32_t reg)
 	return reg < d->ast->reg_count ? ptx_type_bits[d->ast->regs[reg].type] : 0;
 }
 
-static uint32_t
+uint32_t
 sxd_temp(struct sx_decoder *d, unsigned bits)
 {
 	uint32_t offset = sxd_take(&d->temp_used, bits == 1 ? 64 : sxd_slot_bytes(bits));
@@ -339,7 +351,7 @@ sxd_temp(struct sx_decoder *d, unsigned bits)
 	return d->temp_base + offset;
 }
 
-static uint32_t
+uint32_t
 sxd_cc(struct sx_decoder *d)
 {
 	return d->cc;
@@ -371,7 +383,7 @@ sxd_special_wide(uint32_t special)
 	return false;
 }
 
-static unsigned
+unsigned
 sxd_bits(struct sx_decoder *d, const struct ptx_operand *operand)
 {
 	if (operand->kind == PTX_OP_REG)
@@ -562,7 +574,7 @@ sxd_address_param(struct sx_decoder *d, const struct ptx_operand *operand)
 		.reg = (result ? d->return_base : d->param_base) + SXD_WORD * sxd_param_words(params, operand->symbol) };
 }
 
-static struct sxd_address
+struct sxd_address
 sxd_address(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_space space)
 {
 	if (operand->kind == PTX_OP_ADDRESS && operand->base_is_reg) {
@@ -702,7 +714,7 @@ sxd_immediate(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_
 	return bits == 64 ? sxd_const64(d, value) : sxd_const32(d, (uint32_t)value);
 }
 
-static uint32_t
+uint32_t
 sxd_src(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_type type)
 {
 	switch (operand->kind) {
@@ -732,7 +744,7 @@ sxd_src(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_type t
 	return SX_POOL;
 }
 
-static uint32_t
+uint32_t
 sxd_dst(struct sx_decoder *d, const struct ptx_operand *operand)
 {
 	if (operand->kind == PTX_OP_SINK)
@@ -743,7 +755,7 @@ sxd_dst(struct sx_decoder *d, const struct ptx_operand *operand)
 	return 0;
 }
 
-static void
+void
 sxd_emit_converge(struct sx_decoder *d, uint32_t member_mask)
 {
 	d->flow = true;

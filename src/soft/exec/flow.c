@@ -6,7 +6,7 @@
  * someone waits: taken branches and the joins before labels compare against it, nothing else costs anything while lanes diverge.
  *
  * Back edges count down. At zero the warp leaves the loop so that its block can look around; one that seems to spin also lets its
- * least recently run fragment go first (`rotated`), which is what makes locks between lanes of a warp work. Part of isa.c.
+ * least recently run fragment go first (`rotated`), which is what makes locks between lanes of a warp work. Part of isa_core.c.
  */
 #include <stdarg.h>
 #include <time.h>
@@ -1087,7 +1087,7 @@ flow_special64(struct sx_warp *w, const struct sx_insn *i)
 
 /* ---- faults ------------------------------------------------------------------------------------------------------ */
 
-static const struct sx_insn *
+const struct sx_insn *
 sx_raise(struct sx_warp *w, const struct sx_insn *i, CUresult code, unsigned lane, uint64_t address, const char *format, ...)
 {
 	va_list args;
@@ -1235,7 +1235,7 @@ flow_builtin(const char *name)
 static bool
 flow_decode_call(struct sx_decoder *d, const struct ptx_insn *in)
 {
-	struct flow_call_parts parts = { NULL };
+	struct flow_call_parts parts = { .returns = NULL };
 	struct sx_func *func = NULL;
 	const struct ptx_param *params = NULL, *returns = NULL;
 	uint32_t param_count = 0, return_count = 0, address = 0;
@@ -1501,7 +1501,7 @@ flow_decode_nothing(struct sx_decoder *d, const struct ptx_insn *in)
 	return true;
 }
 
-static bool
+bool
 sx_decode_flow(struct sx_decoder *d, const struct ptx_insn *in)
 {
 	static const struct { const char *op; bool (*decode)(struct sx_decoder *, const struct ptx_insn *); } table[] = {

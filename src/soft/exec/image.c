@@ -479,13 +479,11 @@ struct reach {
 	bool indirect;
 };
 
+/* Adds a pointer to a growing list. False when out of memory. */
 static bool
-push(void *array, uint32_t *count, uint32_t *capacity, void *item)
+append(void *array, uint32_t *count, uint32_t *capacity, void *item)
 {
 	void ***list = array;
-	for (uint32_t n = 0; n < *count; n++)
-		if ((*list)[n] == item)
-			return true;
 	if (*count == *capacity) {
 		uint32_t more = *capacity ? *capacity * 2 : 8;
 		void **bigger = realloc(*list, more * sizeof(*bigger));
@@ -496,6 +494,17 @@ push(void *array, uint32_t *count, uint32_t *capacity, void *item)
 	}
 	(*list)[(*count)++] = item;
 	return true;
+}
+
+/* Adds it unless the list has it; for short lists. */
+static bool
+push(void *array, uint32_t *count, uint32_t *capacity, void *item)
+{
+	void ***list = array;
+	for (uint32_t n = 0; n < *count; n++)
+		if ((*list)[n] == item)
+			return true;
+	return append(array, count, capacity, item);
 }
 
 static bool
@@ -544,7 +553,7 @@ gather(struct sx_image *image, struct sx_func *kernel, const struct reach *reach
 	uint32_t mark = ++image->mark;
 
 	*all = (struct reach){ 0 };
-	if (!push(&all->callees, &all->callee_count, &all->callee_capacity, kernel))
+	if (!append(&all->callees, &all->callee_count, &all->callee_capacity, kernel))
 		return false;
 	kernel->mark = mark;
 	for (uint32_t n = 0; n < all->callee_count; n++) {
@@ -556,7 +565,7 @@ gather(struct sx_image *image, struct sx_func *kernel, const struct reach *reach
 			if (r->callees[c]->mark == mark)
 				continue;
 			r->callees[c]->mark = mark;
-			if (!push(&all->callees, &all->callee_count, &all->callee_capacity, r->callees[c]))
+			if (!append(&all->callees, &all->callee_count, &all->callee_capacity, r->callees[c]))
 				return false;
 		}
 		if (!r->indirect || all->indirect)
@@ -567,7 +576,7 @@ gather(struct sx_image *image, struct sx_func *kernel, const struct reach *reach
 			if (func->mark == mark || func->ast->entry || !func->ast->has_body)
 				continue;
 			func->mark = mark;
-			if (!push(&all->callees, &all->callee_count, &all->callee_capacity, func))
+			if (!append(&all->callees, &all->callee_count, &all->callee_capacity, func))
 				return false;
 		}
 	}
@@ -773,7 +782,7 @@ collect_kernels(struct sx_image *image)
 static bool
 link_modules(struct sx_image *image, struct ptx_error *error)
 {
-	struct names funcs = { NULL }, vars = { NULL };
+	struct names funcs = { .slots = NULL }, vars = { .slots = NULL };
 	bool ok;
 
 	image->func_base = fw_arena_alloc(&image->arena, (image->module_count + 1) * sizeof(*image->func_base));
@@ -872,7 +881,7 @@ decode_graph(struct sx_func *kernel, uint32_t *count, struct ptx_error *error)
 
 	*count = 0;
 	*error = (struct ptx_error){ .text = "out of memory" };
-	if (!push(&list, count, &capacity, kernel))
+	if (!append(&list, count, &capacity, kernel))
 		return NULL;
 	kernel->mark = mark;
 	for (uint32_t n = 0; n < *count; n++) {
@@ -886,7 +895,7 @@ decode_graph(struct sx_func *kernel, uint32_t *count, struct ptx_error *error)
 			if (callee->mark == mark)
 				continue;
 			callee->mark = mark;
-			if (!push(&list, count, &capacity, callee)) {
+			if (!append(&list, count, &capacity, callee)) {
 				free(list);
 				return NULL;
 			}

@@ -1,9 +1,9 @@
 /*
  * The interpreter's insides: what the decoder emits and what instruction handlers see.
  *
- * isa.c includes decode.c, flow.c, alu_*.c, mem.c, warp.c ... as one translation unit and is compiled once for each CPU level
- * (generic, x86-64-v3, x86-64-v4); everything in it is static, so gcc vectorises every lane loop for that level. exec.c
- * picks one at run time through struct sx_backend.
+ * decode.c, flow.c, alu_*.c, mem.c, warp.c ... are compiled once for each CPU level (generic, x86-64-v3, x86-64-v4), as the three
+ * translation units isa_core.c, isa_alu.c and isa_mem.c; what they share has the level in its symbol, the rest is static. exec.c picks
+ * a level at run time through struct sx_backend.
  *
  * Values. A warp's registers are arrays of 32 lanes:
  *   .b8 .b16 .b32 (and what fits): uint32_t[32]; 8- and 16-bit values are kept ZERO-EXTENDED in their slot
@@ -201,12 +201,39 @@ sx_put_pred(const struct sx_warp *w, uint32_t operand, uint32_t bits)
 	*d = (*d & ~w->exec) | (bits & w->exec);
 }
 
-#ifdef SX_ISA /* isa.c: the rest is one translation unit */
+#ifdef SX_LEVEL /* the rest is for the files that are compiled for each level */
+
+/* The name of a shared function at this level. */
+#define SX_PASTE2(name, level) name##_##level
+#define SX_PASTE(name, level) SX_PASTE2(name, level)
+#define SX_AT_LEVEL(name) SX_PASTE(name, SX_LEVEL)
+#define sx_decode_flow SX_AT_LEVEL(sx_decode_flow)
+#define sx_decode_alu SX_AT_LEVEL(sx_decode_alu)
+#define sx_decode_mem SX_AT_LEVEL(sx_decode_mem)
+#define sx_decode_warp SX_AT_LEVEL(sx_decode_warp)
+#define sx_decode_video SX_AT_LEVEL(sx_decode_video)
+#define sxd_emit SX_AT_LEVEL(sxd_emit)
+#define sxd_emit_converge SX_AT_LEVEL(sxd_emit_converge)
+#define sxd_src SX_AT_LEVEL(sxd_src)
+#define sxd_dst SX_AT_LEVEL(sxd_dst)
+#define sxd_bits SX_AT_LEVEL(sxd_bits)
+#define sxd_temp SX_AT_LEVEL(sxd_temp)
+#define sxd_cc SX_AT_LEVEL(sxd_cc)
+#define sxd_const32 SX_AT_LEVEL(sxd_const32)
+#define sxd_const64 SX_AT_LEVEL(sxd_const64)
+#define sxd_const_pred SX_AT_LEVEL(sxd_const_pred)
+#define sxd_address SX_AT_LEVEL(sxd_address)
+#define sx_builtins SX_AT_LEVEL(sx_builtins)
+#define sxd_keep SX_AT_LEVEL(sxd_keep)
+#define sxd_func SX_AT_LEVEL(sxd_func)
+#define sxd_target SX_AT_LEVEL(sxd_target)
+#define sxd_fail SX_AT_LEVEL(sxd_fail)
+#define sx_raise SX_AT_LEVEL(sx_raise)
 
 /* ---- faults ------------------------------------------------------------------------------------------------------ */
 
 /* Records a fault of this instruction (the first one of the grid wins) and ends the grid; handlers `return` its value. */
-static const struct sx_insn *sx_raise(struct sx_warp *w, const struct sx_insn *i, CUresult code, unsigned lane,
+const struct sx_insn *sx_raise(struct sx_warp *w, const struct sx_insn *i, CUresult code, unsigned lane,
                                       uint64_t address, const char *format, ...) __attribute__((format(printf, 6, 7)));
 
 /* ---- decoding ---------------------------------------------------------------------------------------------------- */
@@ -217,32 +244,32 @@ struct sx_decoder; /* decode.c */
  * One of these per group of instructions; each looks at in->op and the modifiers, emits one or more struct sx_insn and returns true,
  * or returns false when the form is not one of its own. Operand counts and kinds must be checked: the text is foreign.
  */
-static bool sx_decode_flow(struct sx_decoder *d, const struct ptx_insn *in); /* flow.c: bra call ret exit bar barrier trap ... */
-static bool sx_decode_alu(struct sx_decoder *d, const struct ptx_insn *in);  /* alu_*.c: arithmetic, logic, compare, convert, mov */
-static bool sx_decode_mem(struct sx_decoder *d, const struct ptx_insn *in);  /* mem.c: ld st atom red cvta isspacep cp.async ... */
-static bool sx_decode_warp(struct sx_decoder *d, const struct ptx_insn *in); /* warp.c: shfl vote match redux activemask elect ... */
-static bool sx_decode_video(struct sx_decoder *d, const struct ptx_insn *in); /* video.c: vadd vset4 ... */
+bool sx_decode_flow(struct sx_decoder *d, const struct ptx_insn *in); /* flow.c: bra call ret exit bar barrier trap ... */
+bool sx_decode_alu(struct sx_decoder *d, const struct ptx_insn *in);  /* alu_*.c: arithmetic, logic, compare, convert, mov */
+bool sx_decode_mem(struct sx_decoder *d, const struct ptx_insn *in);  /* mem.c: ld st atom red cvta isspacep cp.async ... */
+bool sx_decode_warp(struct sx_decoder *d, const struct ptx_insn *in); /* warp.c: shfl vote match redux activemask elect ... */
+bool sx_decode_video(struct sx_decoder *d, const struct ptx_insn *in); /* video.c: vadd vset4 ... */
 
 /* Appends an instruction, zeroed but for fn and src. The pointer is valid until the next sxd_ call. */
-static struct sx_insn *sxd_emit(struct sx_decoder *d, sx_fn fn);
+struct sx_insn *sxd_emit(struct sx_decoder *d, sx_fn fn);
 /* Before a *.sync instruction: waits until all lanes of the member mask (a 32-bit source operand) have arrived or exited. */
-static void sxd_emit_converge(struct sx_decoder *d, uint32_t member_mask);
+void sxd_emit_converge(struct sx_decoder *d, uint32_t member_mask);
 /* A source operand as the handler reads it. `type` says how an immediate is spread (its width, and float bits for f types);
  * a register's own class decides its slot. Symbols give their address, special registers are read into a temporary first.
  * Negated predicates are computed into a temporary. On a kind that cannot be a source, marks the function bad. */
-static uint32_t sxd_src(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_type type);
+uint32_t sxd_src(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_type type);
 /* A destination register, or SX_NO_REG for "_". */
-static uint32_t sxd_dst(struct sx_decoder *d, const struct ptx_operand *operand);
+uint32_t sxd_dst(struct sx_decoder *d, const struct ptx_operand *operand);
 /* Declared bits of a register operand: 1 for .pred, 8, 16, 32, 64, 128; for an immediate or symbol 0. */
-static unsigned sxd_bits(struct sx_decoder *d, const struct ptx_operand *operand);
+unsigned sxd_bits(struct sx_decoder *d, const struct ptx_operand *operand);
 /* A fresh temporary of 1, 32, 64 or 128 bits. */
-static uint32_t sxd_temp(struct sx_decoder *d, unsigned bits);
+uint32_t sxd_temp(struct sx_decoder *d, unsigned bits);
 /* The condition code register CC.CF of the function: a lane mask in the frame, for the carry chains. */
-static uint32_t sxd_cc(struct sx_decoder *d);
+uint32_t sxd_cc(struct sx_decoder *d);
 /* A pool constant spread to all lanes: 32- or 64-bit slot. */
-static uint32_t sxd_const32(struct sx_decoder *d, uint32_t value);
-static uint32_t sxd_const64(struct sx_decoder *d, uint64_t value);
-static uint32_t sxd_const_pred(struct sx_decoder *d, bool value);
+uint32_t sxd_const32(struct sx_decoder *d, uint32_t value);
+uint32_t sxd_const64(struct sx_decoder *d, uint64_t value);
+uint32_t sxd_const_pred(struct sx_decoder *d, bool value);
 
 /* Where a memory operand points. */
 struct sxd_address {
@@ -257,7 +284,7 @@ struct sxd_address {
 	int64_t imm;
 	enum ptx_space space; /* that the address is relative to; PTX_SPACE_NONE generic. Shared ones are window offsets. */
 };
-static struct sxd_address sxd_address(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_space space);
+struct sxd_address sxd_address(struct sx_decoder *d, const struct ptx_operand *operand, enum ptx_space space);
 
 /*
  * Device functions that the interpreter provides (vprintf, malloc, __assertfail ...); builtin.c has the table, ended by a NULL name.
@@ -270,13 +297,15 @@ struct sx_builtin {
 	const struct sx_insn *(*call)(struct sx_warp *w, const struct sx_insn *i, const uint64_t *const *args, uint64_t *result);
 };
 #define SX_BUILTIN_ARGS 8
-static const struct sx_builtin *sx_builtins(void);
+const struct sx_builtin *sx_builtins(void);
 
+/* A copy of a value that lives as long as the code, for an instruction's ptr; out of memory: NULL and the function is bad. */
+void *sxd_keep(struct sx_decoder *d, const void *value, size_t size);
 /* The function being decoded and its image's target. */
-static const struct ptx_func *sxd_func(const struct sx_decoder *d);
-static const struct sx_target *sxd_target(const struct sx_decoder *d);
+const struct ptx_func *sxd_func(const struct sx_decoder *d);
+const struct sx_target *sxd_target(const struct sx_decoder *d);
 /* Marks the function as undecodable; the text is reported when a kernel that uses it is launched. The first one wins. */
-static void sxd_fail(struct sx_decoder *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sxd_fail(struct sx_decoder *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif
 

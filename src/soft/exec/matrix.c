@@ -586,22 +586,10 @@ sx_frag_operand(struct sx_decoder *d, const struct ptx_operand *operand, const s
 	return true;
 }
 
-static void *
-sx_decoder_alloc(struct sx_decoder *d, const void *value, size_t size)
-{
-	void *memory = fw_arena_alloc(&d->image->arena, size);
-
-	if (memory)
-		memcpy(memory, value, size);
-	else
-		sxd_fail(d, "out of memory");
-	return memory;
-}
-
 static bool
 sx_emit_matrix(struct sx_decoder *d, sx_fn fn, const void *value, size_t size)
 {
-	void *memory = sx_decoder_alloc(d, value, size);
+	void *memory = sxd_keep(d, value, size);
 
 	if (memory)
 		sxd_emit(d, fn)->ptr = memory;

@@ -1074,7 +1074,7 @@ sx_decode_hint(struct sx_decoder *d, const struct ptx_insn *in)
 #include "soft/exec/atom.c"
 #include "soft/exec/matrix.c"
 
-static bool
+bool
 sx_decode_mem(struct sx_decoder *d, const struct ptx_insn *in)
 {
 	static const char *const hints[] = { "prefetch", "prefetchu", "discard", "applypriority", "createpolicy" };

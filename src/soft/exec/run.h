@@ -200,7 +200,7 @@ struct sx_decoded {
 	bool indirect;
 };
 
-/* A build of isa.c for one CPU level. */
+/* A build of the interpreter for one CPU level. */
 struct sx_backend {
 	const char *name;
 	/* Decodes a function; false with *error. Memory is from the image's arena, whose lock is held. */

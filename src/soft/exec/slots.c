@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define NONE UINT32_MAX
-#define BITS_MAX ((uint64_t)1 << 29) /* of one liveness set; beyond that every register has a slot of its own */
+#define BITS_MAX ((uint64_t)1 << 27) /* of one liveness set; beyond that every register has a slot of its own */
 
 struct interval {
 	uint32_t start, end, reg;
@@ -201,7 +201,7 @@ assign_separately(struct sx_slot_job *s)
 bool
 sx_assign_slots(struct sx_slot_job *s)
 {
-	struct liveness live = { NULL };
+	struct liveness live = { .global = NULL };
 	struct interval *intervals = NULL, *heap = NULL;
 	uint32_t *free_slots = NULL;
 	bool ok = false;

@@ -1,6 +1,6 @@
 /*
  * Video instructions: vadd vsub vabsdiff vmin vmax vshl vshr vset vmad on parts of 32-bit values, and the forms of two half-words
- * (vadd2 ...) and four bytes (vadd4 ...). Slow and plain: compilers for the GPU write few of them (GCC's libgomp does). Part of isa.c.
+ * (vadd2 ...) and four bytes (vadd4 ...). Slow and plain: compilers for the GPU write few of them (GCC's libgomp does). Part of isa_core.c.
  */
 #ifndef SX_VIDEO_C
 #define SX_VIDEO_C
@@ -330,7 +330,7 @@ video_operands(struct sx_decoder *d, const struct ptx_insn *in, struct video *v,
 	return good;
 }
 
-static bool
+bool
 sx_decode_video(struct sx_decoder *d, const struct ptx_insn *in)
 {
 	const struct video_name *name = NULL;

@@ -539,7 +539,7 @@ sxw_decode_activemask(struct sx_decoder *d, const struct ptx_insn *in)
 	return true;
 }
 
-static bool
+bool
 sx_decode_warp(struct sx_decoder *d, const struct ptx_insn *in)
 {
 	if (sxd_is(in, "shfl"))
