@@ -235,6 +235,50 @@ TEST(limits)
 	CHECK_INT(CU(cuCtxSetLimit)(CU_LIMIT_STACK_SIZE, (size_t)1 << 30), CUDA_ERROR_INVALID_VALUE);
 }
 
+/* Blocks count themselves, meet, and look whether all were counted, eight times; in between they meet once more. */
+static const char meet_ptx[] =
+	".version 6.0\n.target sm_60\n.address_size 64\n"
+	".extern .func (.param .b64 h) cudaCGGetIntrinsicHandle(.param .b32 scope);\n"
+	".extern .func (.param .b32 e) cudaCGSynchronize(.param .b64 h, .param .b32 flags);\n"
+	".visible .entry meet(.param .u64 p)\n{\n"
+	"	.reg .pred %q, %one; .reg .u32 %r<9>; .reg .u64 %rd<3>; .param .b32 scope, flags, e; .param .b64 h;\n"
+	"	ld.param.u64 %rd1, [p]; mov.u32 %r7, 0; mov.u32 %r3, %nctaid.x; mov.u32 %r2, 0;\n"
+	"	st.param.b32 [scope], 1; call.uni (h), cudaCGGetIntrinsicHandle, (scope); ld.param.b64 %rd2, [h];\n"
+	"	mov.u32 %r1, %tid.x; setp.eq.u32 %one, %r1, 0;\n"
+	"AGAIN:\n	add.u32 %r2, %r2, %r3;\n"
+	"	@%one red.global.add.u32 [%rd1], 1;\n"
+	"	st.param.b64 [h], %rd2; st.param.b32 [flags], 0;\n"
+	"	call.uni (e), cudaCGSynchronize, (h, flags); ld.param.b32 %r4, [e];\n"
+	"	setp.ne.u32 %q, %r4, 0; @%q bra NONE;\n"
+	"	ld.volatile.global.u32 %r5, [%rd1]; setp.ne.u32 %q, %r5, %r2; @%q red.global.add.u32 [%rd1+4], 1;\n"
+	"	st.param.b64 [h], %rd2; st.param.b32 [flags], 0;\n"
+	"	call.uni (e), cudaCGSynchronize, (h, flags);\n"
+	"	add.u32 %r7, %r7, 1; setp.lt.u32 %q, %r7, 8; @%q bra AGAIN;\n	ret;\n"
+	"NONE:\n	red.global.add.u32 [%rd1+8], %r4;\n	ret;\n}\n";
+
+TEST(device_runtime)
+{
+	CUmodule module;
+	CUfunction meet;
+	CUdeviceptr p;
+	uint32_t out[3];
+
+	gpu_start();
+	OK(CU(cuModuleLoadData)(&module, meet_ptx));
+	OK(CU(cuModuleGetFunction)(&meet, module, "meet"));
+	OK(CU(cuMemAlloc_v2)(&p, 12));
+	OK(CU(cuMemsetD32_v2)(p, 0, 3));
+	OK(CU(cuLaunchCooperativeKernel)(meet, 7, 1, 1, 70, 1, 1, 0, NULL, (void *[]){ &p }));
+	OK(CU(cuMemcpyDtoH_v2)(out, p, 12));
+	CHECK_INT(out[0], 56);
+	CHECK_INT(out[1], 0);
+	CHECK_INT(out[2], 0);
+	OK(gpu_launch(meet, 2, 32, NULL, (void *[]){ &p })); /* not cooperative: there is no grid to meet */
+	OK(CU(cuMemcpyDtoH_v2)(out, p, 12));
+	CHECK_INT(out[2], 64);
+	OK(CU(cuModuleUnload)(module));
+}
+
 static int
 thread_count(void)
 {

@@ -208,7 +208,7 @@ sw_image_build(const struct img_sources *sources, struct sw_jit *jit, struct sw_
 	uint64_t start = sw_now_ns();
 	size_t count = 0;
 
-	struct ptx_module **modules = calloc(sources->count, sizeof(*modules));
+	struct ptx_module **modules = calloc(sources->count + 1, sizeof(*modules));
 	if (!modules)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	CUresult result = CUDA_SUCCESS;
@@ -216,6 +216,14 @@ sw_image_build(const struct img_sources *sources, struct sw_jit *jit, struct sw_
 		result = sw_source_parse(&sources->entries[count], "ptx input", jit, &modules[count]);
 		if (result != CUDA_SUCCESS)
 			break;
+	}
+	if (result == CUDA_SUCCESS && sw_devrt_needed(modules, count)) {
+		struct ptx_error error;
+		modules[count] = sw_devrt_parse(&error);
+		if (modules[count])
+			count++;
+		else
+			result = CUDA_ERROR_OUT_OF_MEMORY;
 	}
 	if (result == CUDA_SUCCESS)
 		result = link_modules(modules, count, jit, &image);

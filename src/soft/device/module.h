@@ -49,6 +49,9 @@ CUresult sw_sources_choose(const void *image, size_t size, struct sw_jit *jit, s
 CUresult sw_file_read(const char *path, void **data, size_t *size);
 /* Parses one text; `name` is said in messages. */
 CUresult sw_source_parse(const struct img_entry *entry, const char *name, struct sw_jit *jit, struct ptx_module **out);
+/* Whether the modules call functions of the device runtime that are given as PTX text, and that text's module; NULL: out of memory. */
+bool sw_devrt_needed(struct ptx_module *const *modules, size_t count);
+struct ptx_module *sw_devrt_parse(struct ptx_error *error);
 /* An image, which several modules may use, and where its kernels are by name. */
 struct sw_shared_image {
 	struct sx_image *image;
