@@ -19,6 +19,8 @@ import subprocess
 import sys
 import threading
 
+import sanitizer
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 SM80 = ["-arch=sm_80"]
 HOST_ROUNDING = ["-Xcompiler", "-frounding-math"]
@@ -173,6 +175,7 @@ class Runner:
         if not self.native:
             env.update(row.env)
             env.setdefault("FARWARP_SOFT_MEM", "2G")
+            env.update(sanitizer.environment(self.build))
             if not row.through:
                 folders.insert(0, os.path.join(self.build, "lib"))
         env["LD_LIBRARY_PATH"] = ":".join(folders + [toolkit] + [p for p in [env.get("LD_LIBRARY_PATH")] if p])

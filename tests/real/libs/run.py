@@ -17,6 +17,8 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+import sanitizer  # noqa: E402
 EXIT_SKIP = 77
 REFUSAL = re.compile(r"farwarp: module: no PTX that sm_\d+ can run; the image holds (machine code for sm_|no machine code)")
 
@@ -133,6 +135,7 @@ class Runner:
         if not self.native:
             folders.insert(0, os.path.join(self.build, "lib"))
             environment["FARWARP_SOFT_CC"] = row.cc
+            environment.update(sanitizer.environment(self.build))
         environment["OMP_TARGET_OFFLOAD"] = "MANDATORY"
         if row.tool == "python":
             environment.update(PYTHONPATH=os.path.join(self.root, "python"), PYTHONDONTWRITEBYTECODE="1",
