@@ -188,18 +188,19 @@ sx_mem_order(uint32_t aux, struct sx_warp *w)
 		__atomic_thread_fence(__ATOMIC_ACQ_REL);
 }
 
+/* Kernels race as they please; each value is whole all the same. */
 static inline uint64_t
 sx_peek(uint64_t at, unsigned log)
 {
 	switch (log) {
 	case 0:
-		return *(const volatile uint8_t *)at;
+		return __atomic_load_n((const uint8_t *)at, __ATOMIC_RELAXED);
 	case 1:
-		return *(const volatile uint16_t *)at;
+		return __atomic_load_n((const uint16_t *)at, __ATOMIC_RELAXED);
 	case 2:
-		return *(const volatile uint32_t *)at;
+		return __atomic_load_n((const uint32_t *)at, __ATOMIC_RELAXED);
 	default:
-		return *(const volatile uint64_t *)at;
+		return __atomic_load_n((const uint64_t *)at, __ATOMIC_RELAXED);
 	}
 }
 
@@ -208,17 +209,16 @@ sx_poke(uint64_t at, unsigned log, uint64_t value)
 {
 	switch (log) {
 	case 0:
-		*(volatile uint8_t *)at = (uint8_t)value;
+		__atomic_store_n((uint8_t *)at, (uint8_t)value, __ATOMIC_RELAXED);
 		break;
 	case 1:
-		*(volatile uint16_t *)at = (uint16_t)value;
+		__atomic_store_n((uint16_t *)at, (uint16_t)value, __ATOMIC_RELAXED);
 		break;
 	case 2:
-		*(volatile uint32_t *)at = (uint32_t)value;
+		__atomic_store_n((uint32_t *)at, (uint32_t)value, __ATOMIC_RELAXED);
 		break;
 	default:
-		*(volatile uint64_t *)at = value;
-		break;
+		__atomic_store_n((uint64_t *)at, value, __ATOMIC_RELAXED);
 	}
 }
 
