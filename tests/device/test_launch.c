@@ -279,6 +279,42 @@ TEST(device_runtime)
 	OK(CU(cuModuleUnload)(module));
 }
 
+/* Block 0 stores a counter into all elements of a vector, block 1 looks for vectors whose elements differ. */
+static const char whole_ptx[] =
+	".version 7.0\n.target sm_75\n.address_size 64\n"
+	".visible .entry whole(.param .u64 p)\n{\n"
+	"	.reg .pred %q, %reader, %differ; .reg .u32 %r<9>; .reg .u64 %rd<4>;\n"
+	"	ld.param.u64 %rd1, [p]; mov.u32 %r1, %ctaid.x; setp.eq.u32 %reader, %r1, 1; mov.u32 %r2, 0; mov.u32 %r8, 0;\n"
+	"AGAIN:\n	add.u32 %r2, %r2, 1; @%reader bra READ;\n"
+	"	cvt.u64.u32 %rd2, %r2;\n"
+	"	st.relaxed.gpu.global.v2.u32 [%rd1], {%r2, %r2}; st.relaxed.gpu.global.v2.u64 [%rd1+16], {%rd2, %rd2};\n"
+	"	st.volatile.global.v4.u32 [%rd1+32], {%r2, %r2, %r2, %r2};\n"
+	"	bra NEXT;\n"
+	"READ:\n"
+	"	ld.relaxed.gpu.global.v2.u32 {%r3, %r4}, [%rd1]; setp.ne.u32 %differ, %r3, %r4; @%differ add.u32 %r8, %r8, 1;\n"
+	"	ld.relaxed.gpu.global.v2.u64 {%rd2, %rd3}, [%rd1+16]; setp.ne.u64 %differ, %rd2, %rd3; @%differ add.u32 %r8, %r8, 1;\n"
+	"	ld.volatile.global.v4.u32 {%r3, %r4, %r5, %r6}, [%rd1+32]; setp.ne.u32 %differ, %r3, %r4; @%differ add.u32 %r8, %r8, 1;\n"
+	"	setp.ne.u32 %differ, %r3, %r6; @%differ add.u32 %r8, %r8, 1;\n"
+	"NEXT:\n	setp.lt.u32 %q, %r2, 100000; @%q bra AGAIN;\n"
+	"	@%reader st.global.u32 [%rd1+48], %r8;\n	ret;\n}\n";
+
+TEST(vectors_are_whole)
+{
+	CUmodule module;
+	CUfunction whole;
+	CUdeviceptr p;
+	uint32_t torn = 1;
+
+	gpu_start();
+	OK(CU(cuModuleLoadData)(&module, whole_ptx));
+	OK(CU(cuModuleGetFunction)(&whole, module, "whole"));
+	OK(CU(cuMemAlloc_v2)(&p, 64));
+	OK(CU(cuMemsetD32_v2)(p, 0, 16));
+	OK(gpu_launch(whole, 2, 1, NULL, (void *[]){ &p }));
+	OK(CU(cuMemcpyDtoH_v2)(&torn, p + 48, 4));
+	CHECK_INT(torn, 0);
+}
+
 static int
 thread_count(void)
 {

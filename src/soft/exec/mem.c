@@ -222,6 +222,28 @@ sx_poke(uint64_t at, unsigned log, uint64_t value)
 	}
 }
 
+/*
+ * A lane's whole vector of up to 32 bytes, in pieces of at most 16. The PTX ISA promises no more than whole elements; GPUs do not tear
+ * an aligned vector of 16 bytes, and published scans pass a value with its state that way.
+ */
+static inline void
+sx_copy_whole(uint64_t to, uint64_t from, unsigned bytes)
+{
+	static const uint8_t logs[9] = { [2] = 1, [4] = 2, [8] = 3 };
+
+	if (bytes < 16)
+		sx_poke(to, logs[bytes], sx_peek(from, logs[bytes]));
+	for (unsigned n = 0; n + 16 <= bytes; n += 16) {
+#if defined(__x86_64__) /* an aligned one is one access on every processor with AVX */
+		__asm__ volatile("movdqu %1, %%xmm0\n\tmovdqu %%xmm0, %0"
+			: "=m"(*(__int128 *)(to + n)) : "m"(*(const __int128 *)(from + n)) : "xmm0");
+#else
+		sx_poke(to + n, 3, sx_peek(from + n, 3));
+		sx_poke(to + n + 8, 3, sx_peek(from + n + 8, 3));
+#endif
+	}
+}
+
 /* Writes raw values of 1 << log bytes into a register of `bits`, extended or cut as ld says. `high` is of 128-bit elements. */
 static void
 sx_put_loaded(struct sx_warp *w, uint32_t operand, unsigned bits, unsigned log, bool is_signed, uint64_t raw[SX_LANES],
@@ -261,10 +283,11 @@ sx_ld_any(struct sx_warp *w, const struct sx_insn *i)
 	memset(high, 0, sizeof high);
 	for (uint32_t lanes = w->exec; lanes;) {
 		unsigned l = sx_next_lane(&lanes);
+		uint64_t words[4];
+		sx_copy_whole((uint64_t)words, at[l], count << log);
 		for (unsigned n = 0; n < count; n++)
-			raw[n][l] = sx_peek(at[l] + (n << log), log);
-		if (log == 4)
-			high[l] = sx_peek(at[l] + 8, 3);
+			memcpy(&raw[n][l], (const uint8_t *)words + (n << log), log < 3 ? 1u << log : 8);
+		high[l] = words[1];
 	}
 	sx_mem_order(aux, w);
 	for (unsigned n = 0; n < count; n++)
@@ -291,10 +314,14 @@ sx_st_any(struct sx_warp *w, const struct sx_insn *i)
 	sx_mem_order(aux, w);
 	for (uint32_t lanes = w->exec; lanes;) {
 		unsigned l = sx_next_lane(&lanes);
-		for (unsigned n = 0; n < count; n++)
-			sx_poke(at[l] + (n << log), log, sx_source_lane(w, sx_element(i, n), SX_MEM_WIDE(aux, n), l));
+		uint64_t words[4];
+		for (unsigned n = 0; n < count; n++) {
+			uint64_t value = sx_source_lane(w, sx_element(i, n), SX_MEM_WIDE(aux, n), l);
+			memcpy((uint8_t *)words + (n << log), &value, log < 3 ? 1u << log : 8);
+		}
 		if (log == 4)
-			sx_poke(at[l] + 8, 3, SX_S64(w, i->d)[SX_LANES + l]);
+			words[1] = SX_S64(w, i->d)[SX_LANES + l];
+		sx_copy_whole(at[l], (uint64_t)words, count << log);
 	}
 	return i + 1;
 }

@@ -783,6 +783,13 @@ sx_pick_fast(uint32_t aux, bool store, unsigned sign)
 	return NULL;
 }
 
+/* A vector that another thread may be waiting for: see sx_copy_whole(). */
+static bool
+sx_must_be_whole(uint32_t aux)
+{
+	return SX_MEM_COUNT(aux) > 1 && (aux & (SX_MEM_SPIN | SX_MEM_ORDERED));
+}
+
 /* The handler for a load: a fast one when the registers have just the element's slot. */
 static sx_fn
 sx_pick_ld(uint32_t aux)
@@ -792,7 +799,7 @@ sx_pick_ld(uint32_t aux)
 	bool fits = log == 3 ? bits == 64 : sign ? bits == 32 : log < 3 && bits <= 32;
 	sx_fn fn = NULL;
 
-	if (fits && SX_MEM_ALIGN(aux) == SX_MEM_COUNT(aux) << log)
+	if (fits && !sx_must_be_whole(aux) && SX_MEM_ALIGN(aux) == SX_MEM_COUNT(aux) << log)
 		fn = sx_pick_fast(aux, false, sx_load_sign(aux));
 	return fn ? fn : sx_ld_any;
 }
@@ -801,7 +808,7 @@ static sx_fn
 sx_pick_st(uint32_t aux)
 {
 	unsigned log = SX_MEM_LOG(aux);
-	bool fits = log <= 3 && SX_MEM_ALIGN(aux) == SX_MEM_COUNT(aux) << log;
+	bool fits = log <= 3 && !sx_must_be_whole(aux) && SX_MEM_ALIGN(aux) == SX_MEM_COUNT(aux) << log;
 	sx_fn fn = NULL;
 
 	for (unsigned n = 0; n < SX_MEM_COUNT(aux); n++)
