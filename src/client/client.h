@@ -117,16 +117,7 @@ CUresult cl_storage_get(struct cl_context *context, void *key, void **value);
 void cl_storage_destroy(struct cl_context *context); /* calls the destructors, on the calling thread, without a lock held */
 void cl_storage_after_fork(void);
 
-/* ---- what cuInit reads from the environment (settings.c) ---------------------------------------------------------- */
-
-struct sw_config;
-
-/* Writes *config from FARWARP_SOFT_*; false after an error line if one of them cannot be read. */
-bool cl_settings_soft(struct sw_config *config);
-/* "8.6" or "86" gives 86; 0 if it is neither. */
-unsigned cl_settings_capability(const char *text);
-/* "2G", "512M", "1.5GiB", plain bytes; false if it cannot be read or is 0. */
-bool cl_settings_size(const char *text, uint64_t *bytes);
+/* ---- which devices are visible (settings.c) ---------------------------------------------------------- */
 
 /*
  * CUDA_VISIBLE_DEVICES: writes the ordinals of the devices that stay visible, in its order, and returns their number.

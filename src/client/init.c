@@ -81,7 +81,7 @@ open_device(const struct cuda_ops **ops)
 		fw_error("client", "FARWARP_DEVICE is \"%.40s\"; this library knows \"soft\"", device);
 		return CUDA_ERROR_INVALID_VALUE;
 	}
-	if (!cl_settings_soft(&config))
+	if (!sw_settings(&config))
 		return CUDA_ERROR_INVALID_VALUE;
 	return sw_open(&config, ops);
 }

@@ -1,6 +1,5 @@
 /*
- * What the client reads from the environment when cuInit is called: CUDA_VISIBLE_DEVICES, which is the driver's job, and
- * FARWARP_SOFT_*, which shape the software GPU. CUDA_DEVICE_ORDER has no say while there is one device.
+ * CUDA_VISIBLE_DEVICES, which is the driver's job. CUDA_DEVICE_ORDER has no say while there is one device.
  */
 #include "client.h"
 
@@ -9,8 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "soft/soft.h"
 
 /* A decimal number that is the whole text. */
 static bool
@@ -23,84 +20,6 @@ read_number(const char *text, unsigned long max, unsigned long *number)
 	errno = 0;
 	*number = strtoul(text, &end, 10);
 	return errno == 0 && *end == 0 && *number <= max;
-}
-
-unsigned
-cl_settings_capability(const char *text)
-{
-	unsigned major = 0, minor = 0;
-	int used = 0;
-
-	if (!isdigit((unsigned char)text[0]))
-		return 0;
-	if (sscanf(text, "%2u.%1u%n", &major, &minor, &used) == 2 && text[used] == 0)
-		return major * 10 + minor;
-	unsigned long both;
-	return read_number(text, 999, &both) && both >= 10 ? (unsigned)both : 0;
-}
-
-bool
-cl_settings_size(const char *text, uint64_t *bytes)
-{
-	static const char units[] = "KMGT";
-	char *end;
-
-	if (!isdigit((unsigned char)text[0]))
-		return false;
-	errno = 0;
-	double value = strtod(text, &end);
-	if (errno != 0)
-		return false;
-	const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
-	if (unit) {
-		for (long i = unit - units; i >= 0; i--)
-			value *= 1024;
-		end++;
-		if (*end == 'i')
-			end++;
-	}
-	if (*end == 'B' || *end == 'b')
-		end++;
-	if (*end != 0 || !(value >= 1) || value > (double)(1ull << 60))
-		return false;
-	*bytes = (uint64_t)value;
-	return true;
-}
-
-static bool
-read_count(const char *name, uint32_t max, uint32_t *count)
-{
-	const char *text = getenv(name);
-	unsigned long number;
-
-	if (!text || !*text)
-		return true;
-	if (!read_number(text, max, &number) || number == 0) {
-		fw_error("client", "%s is \"%.40s\", not a number from 1 to %u", name, text, max);
-		return false;
-	}
-	*count = (uint32_t)number;
-	return true;
-}
-
-bool
-cl_settings_soft(struct sw_config *config)
-{
-	const char *cc = getenv("FARWARP_SOFT_CC"), *mem = getenv("FARWARP_SOFT_MEM");
-
-	if (cc && *cc) {
-		config->cc = cl_settings_capability(cc);
-		if (config->cc < 75 || config->cc > 121) {
-			fw_error("client", "FARWARP_SOFT_CC is \"%.40s\", not a compute capability from 7.5 to 12.1", cc);
-			return false;
-		}
-	}
-	if (mem && *mem && !cl_settings_size(mem, &config->mem_bytes)) {
-		fw_error("client", "FARWARP_SOFT_MEM is \"%.40s\", not a size as 512M or 8G", mem);
-		return false;
-	}
-	return read_count("FARWARP_SOFT_SMS", 1024, &config->sm_count) &&
-	       read_count("FARWARP_SOFT_THREADS", 1024, &config->threads);
 }
 
 /* Hexadecimal digits of `uuid` as GPU-8-4-4-4-12. */

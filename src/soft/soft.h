@@ -17,6 +17,13 @@ struct sw_config {
 	bool no_device;      /* CUDA_VISIBLE_DEVICES hides it: cuInit answers CUDA_ERROR_NO_DEVICE */
 };
 
+/* Writes what FARWARP_SOFT_* say to *config; false after an error line if one of them cannot be read. */
+bool sw_settings(struct sw_config *config);
+/* "8.6" or "86" gives 86; 0 if it is neither. */
+unsigned sw_settings_capability(const char *text);
+/* "2G", "512M", "1.5GiB", plain bytes; false if it cannot be read or is 0. */
+bool sw_settings_size(const char *text, uint64_t *bytes);
+
 /*
  * Opens the device (no thread is started before the first work) and returns its operations, valid for the life of the process.
  * The client calls it once, from cuInit; *ops is written on success only. CUDA_ERROR_OUT_OF_MEMORY when the address range

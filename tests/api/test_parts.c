@@ -5,6 +5,7 @@
 
 #include "call/format.h"
 #include "client/client.h"
+#include "soft/soft.h"
 
 static const char *
 hex(const uint8_t digest[16])
@@ -60,16 +61,16 @@ TEST(hmac)
 
 TEST(capability)
 {
-	CHECK_INT(cl_settings_capability("8.6"), 86);
-	CHECK_INT(cl_settings_capability("86"), 86);
-	CHECK_INT(cl_settings_capability("12.1"), 121);
-	CHECK_INT(cl_settings_capability("121"), 121);
-	CHECK_INT(cl_settings_capability("8"), 0);
-	CHECK_INT(cl_settings_capability(""), 0);
-	CHECK_INT(cl_settings_capability("-8.6"), 0);
-	CHECK_INT(cl_settings_capability("8.6a"), 0);
-	CHECK_INT(cl_settings_capability("8.66"), 0);
-	CHECK_INT(cl_settings_capability("sm_86"), 0);
+	CHECK_INT(sw_settings_capability("8.6"), 86);
+	CHECK_INT(sw_settings_capability("86"), 86);
+	CHECK_INT(sw_settings_capability("12.1"), 121);
+	CHECK_INT(sw_settings_capability("121"), 121);
+	CHECK_INT(sw_settings_capability("8"), 0);
+	CHECK_INT(sw_settings_capability(""), 0);
+	CHECK_INT(sw_settings_capability("-8.6"), 0);
+	CHECK_INT(sw_settings_capability("8.6a"), 0);
+	CHECK_INT(sw_settings_capability("8.66"), 0);
+	CHECK_INT(sw_settings_capability("sm_86"), 0);
 }
 
 TEST(size)
@@ -85,7 +86,7 @@ TEST(size)
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		uint64_t bytes = 0;
-		bool read = cl_settings_size(rows[i].text, &bytes);
+		bool read = sw_settings_size(rows[i].text, &bytes);
 		if (read != (rows[i].bytes != 0) || bytes != rows[i].bytes)
 			printf("# \"%s\"\n", rows[i].text);
 		CHECK_INT(read, rows[i].bytes != 0);
