@@ -389,6 +389,31 @@ TEST(destroy_while_it_runs)
 	CHECK_INT(result(), 4001);
 }
 
+/* A graph may outlive the module of its kernels: then it is launched no more, and nothing is touched that is gone. */
+TEST(module_unloaded)
+{
+	CUgraph graph, clone;
+	CUgraphExec exec;
+	CUmodule module;
+	CUfunction loaded = NULL;
+	start();
+	CHECK_INT(CU(cuModuleLoadData)(&module, ptx), 0);
+	CHECK_INT(CU(cuModuleGetFunction)(&loaded, module, "step"), 0);
+	step = loaded;
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	add_step(graph, NULL, 3, 0);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0), 0);
+	CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+	CHECK_INT(result(), 3);
+	CHECK_INT(CU(cuModuleUnload)(module), 0);
+	CHECK_INT(CU(cuGraphLaunch)(exec, stream), CUDA_ERROR_INVALID_HANDLE);
+	CHECK_INT(CU(cuGraphClone)(&clone, graph), CUDA_ERROR_INVALID_HANDLE);
+	CHECK_INT(CU(cuGraphExecDestroy)(exec), 0);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0), CUDA_ERROR_INVALID_HANDLE);
+	CHECK_INT(CU(cuGraphDestroy)(graph), 0);
+	CHECK_INT(result(), 3);
+}
+
 TEST(bad_arguments)
 {
 	CUgraph graph;

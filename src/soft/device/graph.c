@@ -331,6 +331,8 @@ sw_node_assign(struct sw_node *node, const struct sw_node *from)
 	node->ctx = from->ctx;
 	switch (from->type) {
 	case CU_GRAPH_NODE_TYPE_KERNEL:
+		if (!fw_handle_kind(from->kernel.function))
+			return CUDA_ERROR_INVALID_HANDLE; /* its module was unloaded */
 		result = kernel_set_params(node, &from->kernel.launch);
 		if (result != CUDA_SUCCESS)
 			return result;
@@ -574,6 +576,21 @@ sw_cuGraphDestroy(CUgraph handle)
 	return result;
 }
 
+bool
+sw_graph_kernels_live(const struct sw_graph *graph)
+{
+	for (const struct sw_node *node = graph->first; node; node = node->next) {
+		if (node->type == CU_GRAPH_NODE_TYPE_KERNEL && !fw_handle_kind(node->kernel.function))
+			return false;
+		if (node->type == CU_GRAPH_NODE_TYPE_GRAPH && !sw_graph_kernels_live(node->child))
+			return false;
+		for (uint32_t i = 0; node->type == CU_GRAPH_NODE_TYPE_CONDITIONAL && i < node->conditional.count; i++)
+			if (!sw_graph_kernels_live(node->conditional.bodies[i]))
+				return false;
+	}
+	return true;
+}
+
 CUresult
 sw_cuGraphClone(CUgraph *out, CUgraph handle)
 {
@@ -581,7 +598,9 @@ sw_cuGraphClone(CUgraph *out, CUgraph handle)
 
 	pthread_mutex_lock(&sw_graph_lock);
 	struct sw_graph *graph = sw_graph_get(handle), *copy = NULL;
-	if (graph)
+	if (graph && !sw_graph_kernels_live(graph))
+		result = CUDA_ERROR_INVALID_HANDLE;
+	else if (graph)
 		result = (copy = sw_graph_copy(graph, NULL)) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 	if (copy)
 		*out = copy->handle;

@@ -93,6 +93,8 @@ extern pthread_mutex_t sw_graph_lock;
 /* graph.c; the lock is held */
 struct sw_graph *sw_graph_new(struct sw_graph *parent);
 void sw_graph_free(struct sw_graph *graph);
+/* Whether the modules of all kernels in it are still loaded. */
+bool sw_graph_kernels_live(const struct sw_graph *graph);
 /* A deep copy; NULL when out of memory. */
 struct sw_graph *sw_graph_copy(const struct sw_graph *graph, struct sw_graph *parent);
 struct sw_node *sw_node_new(struct sw_graph *graph, CUgraphNodeType type, struct sw_context *ctx);

@@ -68,7 +68,9 @@ instantiate(CUgraphExec *out, CUgraph handle, uint64_t flags, CUgraphNode *error
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	pthread_mutex_lock(&sw_graph_lock);
 	struct sw_graph *graph = sw_graph_get(handle);
-	if (graph && !graph->parent) {
+	if (graph && !sw_graph_kernels_live(graph)) {
+		result = CUDA_ERROR_INVALID_HANDLE;
+	} else if (graph && !graph->parent) {
 		exec->graph = sw_graph_copy(graph, NULL);
 		result = exec->graph ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 	}
@@ -445,6 +447,10 @@ launch(struct sw_exec *exec, struct sw_stream *stream)
 {
 	struct sw_context *ctx = stream->ctx;
 	struct sw_op empty = { .kind = SW_OP_EMPTY };
+	if (!sw_graph_kernels_live(exec->graph)) {
+		fw_error("graph", "a kernel of the graph belongs to a module that was unloaded");
+		return CUDA_ERROR_INVALID_HANDLE;
+	}
 	CUresult result = account(exec->graph, exec->flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH, false);
 
 	if (result != CUDA_SUCCESS)
