@@ -4,6 +4,7 @@
  */
 #include <fenv.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -239,6 +240,24 @@ TEST(the_callers_floating_point_mode_does_not_matter)
 #endif
 	}
 	fesetround(FE_TONEAREST);
+}
+
+/* FARWARP_ISA decides; where this processor or build has no such level another one is taken, with a line on the log. */
+TEST(the_level_that_was_asked_for)
+{
+	const char *wanted = getenv("FARWARP_ISA");
+	bool there = true;
+
+#if defined(__x86_64__)
+	__builtin_cpu_init();
+	if (wanted && strcmp(wanted, "x86-64-v3") == 0)
+		there = __builtin_cpu_supports("avx2");
+	if (wanted && strcmp(wanted, "x86-64-v4") == 0)
+		there = __builtin_cpu_supports("avx512bw");
+#endif
+	if (!wanted || !there)
+		SKIP("no level is asked for, or this processor does not have it");
+	CHECK(strcmp(sx_isa_name(), wanted) == 0);
 }
 
 TEST_MAIN()

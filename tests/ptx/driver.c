@@ -5,7 +5,9 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct driver cu;
 int cu_cc;
@@ -48,6 +50,25 @@ cu_name(int error)
 		return name;
 	snprintf(number, sizeof number, "error %d", error);
 	return number;
+}
+
+void
+cu_need_level(void)
+{
+	const char *level = getenv("FARWARP_ISA");
+	bool there = true;
+
+#if defined(__x86_64__)
+	__builtin_cpu_init();
+	if (level && strcmp(level, "x86-64-v3") == 0)
+		there = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+	if (level && strcmp(level, "x86-64-v4") == 0)
+		there = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#endif
+	if (!there) {
+		printf("1..0 # SKIP this processor has no %s\n", level);
+		exit(77);
+	}
 }
 
 const char *

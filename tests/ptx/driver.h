@@ -34,6 +34,8 @@ struct driver {
 extern struct driver cu;
 extern int cu_cc; /* compute capability times ten */
 
+/* For the first line of main(): where FARWARP_ISA asks for a CPU level that this processor has not, says so and skips the test. */
+void cu_need_level(void);
 /* Loads the library, initialises it, makes a context. NULL, or why not (no GPU is one reason). */
 const char *cu_open(void);
 const char *cu_name(int error);

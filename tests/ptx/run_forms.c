@@ -528,6 +528,7 @@ main(int argc, char **argv)
 	size_t *numbers, count = 0, groups = 0, failed = 0;
 	int first = 1;
 
+	cu_need_level();
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	forms_integer();
 	forms_logic();
@@ -537,7 +538,6 @@ main(int argc, char **argv)
 	forms_compare();
 	forms_approx();
 	forms_move();
-	forms_video();
 	forms_video();
 	if (argc > 2 && strcmp(argv[1], "--ptxas") == 0) {
 		ptxas = argv[2];

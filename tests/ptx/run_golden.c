@@ -462,6 +462,7 @@ main(int argc, char **argv)
 	const char *ptxas = NULL;
 	int first = 1, number = 0;
 
+	cu_need_level();
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc > 2 && strcmp(argv[1], "--ptxas") == 0) {
 		ptxas = argv[2];

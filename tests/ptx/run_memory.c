@@ -336,6 +336,7 @@ main(int argc, char **argv)
 {
 	unsigned number = 0;
 
+	cu_need_level();
 	emit(".version 7.0\n.target sm_75\n.address_size 64\n\n");
 	for (unsigned f = 0; f < FORMS; f++)
 		for (unsigned s = 0; s < SPACES; s++)

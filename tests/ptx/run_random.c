@@ -904,6 +904,7 @@ main(int argc, char **argv)
 	char log[2048];
 	dptr out = 0;
 
+	cu_need_level();
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--print") == 0)
