@@ -26,6 +26,21 @@ wmma_product(const T *a, const T *b, A *c, int lda, int ldb)
 	wmma::store_matrix_sync(c, fc, N, wmma::mem_row_major);
 }
 
+/* The same where a fragment's type is not that of the memory: tf32. */
+template <class T, class F, class A, class LayoutA, class LayoutB, int M, int N, int K>
+static __global__ void
+wmma_product_of(const T *a, const T *b, A *c, int lda, int ldb)
+{
+	wmma::fragment<wmma::matrix_a, M, N, K, F, LayoutA> fa;
+	wmma::fragment<wmma::matrix_b, M, N, K, F, LayoutB> fb;
+	wmma::fragment<wmma::accumulator, M, N, K, A> fc;
+	wmma::fill_fragment(fc, A(1));
+	wmma::load_matrix_sync(fa, a, lda);
+	wmma::load_matrix_sync(fb, b, ldb);
+	wmma::mma_sync(fc, fa, fb, fc);
+	wmma::store_matrix_sync(c, fc, N, wmma::mem_row_major);
+}
+
 static __device__ unsigned pack(__half x, __half y) { return (unsigned)__half_as_ushort(x) | (unsigned)__half_as_ushort(y) << 16; }
 static __device__ unsigned pack(__nv_bfloat16 x, __nv_bfloat16 y) { return (unsigned)__bfloat16_as_ushort(x) | (unsigned)__bfloat16_as_ushort(y) << 16; }
 
@@ -170,9 +185,46 @@ numbers(int n, uint64_t seed)
 	return v;
 }
 
+/* One shape of wmma with inputs T, of which the fragments hold F, and sums A; both layouts of each input. */
+template <class T, class F, class A, int M, int N, int K>
+static void
+wmma_shape(const char *name, uint64_t seed)
+{
+	auto a = numbers<T>(M * K, seed), b = numbers<T>(K * N, seed + 1);
+	std::vector<T> ta(M * K), tb(K * N);
+	for (int i = 0; i < M; i++)
+		for (int x = 0; x < K; x++)
+			ta[x * M + i] = a[i * K + x];
+	for (int x = 0; x < K; x++)
+		for (int j = 0; j < N; j++)
+			tb[j * K + x] = b[x * N + j];
+	Device<T> da(a), db(b), dta(ta), dtb(tb);
+	Device<A> dc(M * N);
+	auto want = product(a, b, M, N, K, 1);
+	char text[96];
+	wmma_product_of<T, F, A, wmma::row_major, wmma::col_major, M, N, K><<<1, 32>>>(da.p, dtb.p, dc.p, K, K);
+	snprintf(text, sizeof(text), "wmma %dx%dx%d, %s, row and column", M, N, K, name);
+	near(text, doubles(dc.get()), want, 1e-6);
+	wmma_product_of<T, F, A, wmma::col_major, wmma::row_major, M, N, K><<<1, 32>>>(dta.p, db.p, dc.p, M, N);
+	snprintf(text, sizeof(text), "wmma %dx%dx%d, %s, column and row", M, N, K, name);
+	near(text, doubles(dc.get()), want, 1e-6);
+}
+
 int
 main()
 {
+	wmma_shape<__half, __half, float, 16, 16, 16>("f16", 20);
+	wmma_shape<__half, __half, float, 8, 32, 16>("f16", 22);
+	wmma_shape<__half, __half, float, 32, 8, 16>("f16", 24);
+	wmma_shape<__nv_bfloat16, __nv_bfloat16, float, 16, 16, 16>("bf16", 26);
+	wmma_shape<__nv_bfloat16, __nv_bfloat16, float, 8, 32, 16>("bf16", 28);
+	wmma_shape<__nv_bfloat16, __nv_bfloat16, float, 32, 8, 16>("bf16", 30);
+	wmma_shape<signed char, signed char, int, 16, 16, 16>("s8", 32);
+	wmma_shape<signed char, signed char, int, 8, 32, 16>("s8", 34);
+	wmma_shape<signed char, signed char, int, 32, 8, 16>("s8", 36);
+	wmma_shape<unsigned char, unsigned char, int, 16, 16, 16>("u8", 38);
+	wmma_shape<float, wmma::precision::tf32, float, 16, 16, 8>("tf32", 40);
+	wmma_shape<double, double, double, 8, 8, 4>("f64", 42);
 	{
 		auto a = numbers<__half>(256, 1), b = numbers<__half>(256, 2);
 		Device<__half> da(a), db(b);

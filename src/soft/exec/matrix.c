@@ -14,6 +14,8 @@
 #ifndef SX_MATRIX_C
 #define SX_MATRIX_C
 
+#include <fenv.h>
+
 #define SX_MAT_ROWS 32
 #define SX_MAT_COLS 32
 #define SX_MAT_K 64 /* of b1: words */
@@ -37,6 +39,7 @@ struct sx_mma {
 	bool wmma;       /* our own fragment layout */
 	bool saturate;   /* .satfinite */
 	bool both;       /* b1: .and, else .xor */
+	int rounding;    /* f64: FE_TONEAREST ... */
 	struct sx_frag d, a, b, c;
 };
 
@@ -284,13 +287,18 @@ sx_mat_mul_bits(struct sx_mat_shape s, bool both, const int32_t *a, const int32_
 	}
 }
 
-static void
-sx_mat_mul_double(struct sx_mat_shape s, const double *a, const double *b, double *c)
+/* A call of its own, so that nothing of it moves out of the rounding mode. */
+static __attribute__((noinline)) void
+sx_mat_mul_double(struct sx_mat_shape s, int rounding, const double *a, const double *b, double *c)
 {
+	if (rounding != FE_TONEAREST)
+		fesetround(rounding);
 	for (unsigned m = 0; m < s.m; m++)
 		for (unsigned n = 0; n < s.n; n++)
 			for (unsigned k = 0; k < s.k; k++)
 				c[m * s.n + n] = __builtin_fma(a[m * s.k + k], b[k * s.n + n], c[m * s.n + n]);
+	if (rounding != FE_TONEAREST)
+		fesetround(FE_TONEAREST);
 }
 
 /* Any multiplication: nothing is known before. */
@@ -307,7 +315,7 @@ sx_mma(struct sx_warp *w, const struct sx_insn *i)
 	if (s.kind == SX_MAT_FLOAT)
 		sx_mat_mul_float(s, a.f, b.f, c.f);
 	else if (s.kind == SX_MAT_DOUBLE)
-		sx_mat_mul_double(s, a.d, b.d, c.d);
+		sx_mat_mul_double(s, x->rounding, a.d, b.d, c.d);
 	else if (s.kind == SX_MAT_BITS)
 		sx_mat_mul_bits(s, x->both, a.i, b.i, c.i);
 	else if (x->saturate)
@@ -648,7 +656,24 @@ sx_decode_mma(struct sx_decoder *d, const struct ptx_insn *in)
 	return sx_decode_multiply(d, in, &mma, types);
 }
 
-/* wmma.mma.sync.aligned.LAYOUT.LAYOUT.SHAPE.D{.A.B}.C{.satfinite} d, a, b, c */
+/* .rn .rz .rm .rp of f64 */
+static bool
+sx_mat_rounding(const char *mod, int *rounding)
+{
+	static const struct {
+		const char *mod;
+		int rounding;
+	} rows[] = { { "rn", FE_TONEAREST }, { "rz", FE_TOWARDZERO }, { "rm", FE_DOWNWARD }, { "rp", FE_UPWARD } };
+
+	for (size_t n = 0; n < sizeof rows / sizeof *rows; n++)
+		if (!strcmp(mod, rows[n].mod)) {
+			*rounding = rows[n].rounding;
+			return true;
+		}
+	return false;
+}
+
+/* wmma.mma.sync.aligned.LAYOUT.LAYOUT.SHAPE.D{.A.B}.C{.satfinite} d, a, b, c; of f64 with .rn, .rz, .rm or .rp behind it or behind the shape */
 static bool
 sx_decode_wmma_mma(struct sx_decoder *d, const struct ptx_insn *in)
 {
@@ -662,8 +687,11 @@ sx_decode_wmma_mma(struct sx_decoder *d, const struct ptx_insn *in)
 	types[1] = t == 4 ? (enum ptx_type)in->types[1] : PTX_f16;
 	types[2] = t == 4 ? (enum ptx_type)in->types[2] : PTX_f16;
 	types[3] = (enum ptx_type)in->types[t - 1];
-	mma.saturate = !strcmp(in->mods[in->mod_count - 1], "satfinite");
-	if (in->mod_count != 6 + t + mma.saturate || !sx_mat_known(&mma, types[1], m, n, k))
+	const char *last = in->mods[in->mod_count - 1];
+	mma.saturate = !strcmp(last, "satfinite");
+	bool rounds = sx_mat_rounding(last, &mma.rounding) || sx_mat_rounding(in->mods[6], &mma.rounding);
+	if (in->mod_count != 6 + t + mma.saturate + rounds || !sx_mat_known(&mma, types[1], m, n, k) ||
+	    (rounds && mma.kind != SX_MAT_DOUBLE))
 		return false;
 	if (mma.saturate && mma.kind != SX_MAT_INT)
 		return false;
