@@ -104,6 +104,13 @@ TEST(globals)
 	CHECK_INT(CU(cuMemcpyHtoD_v2)(p, &value, 4), CUDA_SUCCESS);
 	CHECK_INT(CU(cuModuleGetFunction)(&f, module, "k1"), CUDA_SUCCESS);
 	launch_k1(f, 5, 105);
+	CUdeviceptr base = 0;
+	unsigned type = 0, managed = 1;
+	CHECK_INT(CU(cuMemGetAddressRange_v2)(&base, &size, p + 3), CUDA_SUCCESS);
+	CHECK(base == p && size == 4);
+	CHECK_INT(CU(cuPointerGetAttribute)(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, p), CUDA_SUCCESS);
+	CHECK_INT(CU(cuPointerGetAttribute)(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, p), CUDA_SUCCESS);
+	CHECK(type == CU_MEMORYTYPE_DEVICE && !managed);
 	CHECK_INT(CU(cuModuleGetGlobal_v2)(&p, NULL, module, "c"), CUDA_SUCCESS);
 	CHECK_INT(CU(cuMemcpyDtoH_v2)(c, p, sizeof(c)), CUDA_SUCCESS);
 	CHECK(c[0] == 1 && c[2] == 3);
@@ -456,6 +463,12 @@ TEST(managed_before_any_context)
 	CHECK_INT(*m, 5);
 	*m = 10;
 	start();
+	unsigned managed = 0;
+	void *host = NULL;
+	CHECK_INT(CU(cuPointerGetAttribute)(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, p), CUDA_SUCCESS);
+	CHECK_INT(managed, 1);
+	CHECK_INT(CU(cuPointerGetAttribute)(&host, CU_POINTER_ATTRIBUTE_HOST_POINTER, p), CUDA_SUCCESS);
+	CHECK(host == (void *)(uintptr_t)p);
 	CHECK_INT(CU(cuLibraryGetKernel)(&kernel, library, "k"), CUDA_SUCCESS);
 	CHECK_INT(CU(cuLaunchKernel)((CUfunction)kernel, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL), CUDA_SUCCESS);
 	CHECK_INT(CU(cuCtxSynchronize)(), CUDA_SUCCESS);

@@ -2,7 +2,7 @@
  * mma.sync, wmma, ldmatrix, stmatrix and movmatrix of every type and shape against matrices multiplied on the host in double and in
  * 64-bit integers. Where an element of a fragment lives is a table here: steps of a lane and of a lane's values in rows and along k.
  * Values are small whole numbers, whose sums are exact in every accumulator, and rows with a single product of edge values: NaN,
- * infinities, subnormals, limits. The sign of a zero of float accumulators is not compared: PTX leaves it open. TAP on stdout.
+ * infinities, subnormals, limits. f64 is rounded product by product, in order of k, in each of the four ways. The sign of a zero of float accumulators is not compared: PTX leaves it open. TAP on stdout.
  *
  *	run_matrix                  on the library that FARWARP_TEST_LIBCUDA names
  *	run_matrix --print          writes the PTX of all forms
@@ -10,6 +10,7 @@
  */
 #include "driver.h"
 
+#include <fenv.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -141,6 +142,10 @@ struct form {
 	bool wmma, a_column, b_row, c_column, both, saturate;
 	unsigned sm, m, n, k;
 	const struct type *d, *a, *b, *c;
+	unsigned round; /* f64: index into roundings */
+};
+static const struct { const char *mod; int mode; } roundings[] = {
+	{ "", FE_TONEAREST }, { ".rn", FE_TONEAREST }, { ".rz", FE_TOWARDZERO }, { ".rm", FE_DOWNWARD }, { ".rp", FE_UPWARD },
 };
 static struct form forms[400];
 static unsigned form_count;
@@ -167,8 +172,9 @@ add_mma(void)
 
 	for (unsigned n = 0; n < sizeof rows / sizeof *rows; n++)
 		for (unsigned w = 0; w < 2 && rows[n].cd[w]; w++)
-			add((struct form){ .sm = rows[n].sm, .m = rows[n].m, .n = 8, .k = rows[n].k, .d = rows[n].cd[w], .a = rows[n].ab,
-			                   .b = rows[n].ab, .c = rows[n].cd[w] });
+			for (unsigned round = 0; round < (rows[n].ab == &f64 ? 5 : 1); round++)
+				add((struct form){ .sm = rows[n].sm, .m = rows[n].m, .n = 8, .k = rows[n].k, .d = rows[n].cd[w], .a = rows[n].ab,
+				                   .b = rows[n].ab, .c = rows[n].cd[w], .round = round });
 	for (unsigned n = 0; n < 16; n++)
 		add((struct form){ .sm = 89, .m = 16, .n = 8, .k = n & 4 ? 32 : 16, .d = n & 8 ? &f16 : &f32, .a = fp8[n & 1],
 		                   .b = fp8[n >> 1 & 1], .c = n & 8 ? &f16 : &f32 });
@@ -184,7 +190,7 @@ add_mma(void)
 		}
 	}
 	for (unsigned n = 0; n < 6; n++)
-		add((struct form){ .sm = n < 2 || n & 1 ? 80 : 80, .m = n < 2 ? 8 : 16, .n = 8, .k = n < 4 ? 128 : 256, .d = &s32, .a = &b1, .b = &b1,
+		add((struct form){ .sm = 80, .m = n < 2 ? 8 : 16, .n = 8, .k = n < 4 ? 128 : 256, .d = &s32, .a = &b1, .b = &b1,
 		                   .c = &s32, .both = n & 1 });
 }
 
@@ -218,7 +224,9 @@ add_wmma(void)
 		f.m = f.n = 8;
 		f.k = 4;
 		f.a = f.b = f.c = f.d = &f64;
-		add(f);
+		for (f.round = 0; f.round < 5; f.round++)
+			add(f);
+		f.round = 0;
 		if (f.a_column || f.b_row)
 			continue;
 		f.c = f.d = &s32;
@@ -331,7 +339,8 @@ emit_form(const struct form *f)
 	if (!f->wmma && f->a == &b1)
 		emit("%s", f->both ? ".and.popc" : ".xor.popc");
 	if (f->wmma)
-		emit("%s", f->a == &f64 ? ".rn" : f->saturate ? ".satfinite" : "");
+		emit("%s", f->saturate ? ".satfinite" : "");
+	emit("%s", roundings[f->round].mod);
 	for (const char *role = "dabc"; *role; role++) {
 		emit("%s", *role == 'd' ? " " : ", ");
 		emit_list(*role, registers(f, *role));
@@ -441,6 +450,8 @@ fill(const struct form *f, unsigned set)
 				if (t->number != FLOAT)
 					v = (p == 2 && set & 1 ? 0x7fffff00ull + random_number() % 512 : (uint64_t)random_number() << 8 ^ random_number()) &
 					    (~0ull >> (64 - t->bits));
+				else if (t == &f64 && set == 4)
+					v = encode(t, (double)(int)(random_number() % 2001 - 1000) / 7);
 				else if (!(set & 1))
 					v = encode(t, (double)(int)(random_number() % 7) - 3);
 				else if (p == 0)
@@ -452,16 +463,17 @@ fill(const struct form *f, unsigned set)
 			}
 		}
 	}
-	/* f16 fragments of wmma are whole in four registers, what the other four hold is ours to choose */
 }
 
 static uint64_t
 expected(const struct form *f, unsigned r, unsigned q)
 {
 	if (f->a->number == FLOAT) {
-		double sum = decode(f->c, c[r * f->n + q]);
+		volatile double sum = decode(f->c, c[r * f->n + q]);
+		fesetround(roundings[f->round].mode);
 		for (unsigned k = 0; k < f->k; k++)
-			sum += decode(f->a, a[r * f->k + k]) * decode(f->b, b[k * f->n + q]);
+			sum = fma(decode(f->a, a[r * f->k + k]), decode(f->b, b[k * f->n + q]), sum);
+		fesetround(FE_TONEAREST);
 		return encode(f->d, sum);
 	}
 	int64_t sum = (int32_t)c[r * f->n + q];

@@ -162,7 +162,7 @@ struct sw_alloc {
 	bool sync_memops;
 	struct sw_pool *pool;
 	struct sw_advice *advice; /* managed.c */
-	void *owner;              /* IPC import, imported pool pointer, array: whose it is */
+	void *owner;              /* IPC import, imported pool pointer, array, image of a module: whose it is */
 	bool hidden;              /* an array's memory: no pointer query sees it */
 };
 

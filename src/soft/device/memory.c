@@ -2,6 +2,7 @@
  * Device memory calls: allocate, free, ask about; and what a pointer is. Host and managed memory are in host.c and managed.c.
  */
 #include "soft/device/device.h"
+#include "soft/device/module.h"
 #include "soft/device/graph.h"
 #include "soft/device/ops.h"
 
@@ -124,7 +125,13 @@ sw_cuMemGetAddressRange_v2(CUdeviceptr *pbase, size_t *psize, CUdeviceptr dptr)
 	size_t size;
 	SW_CTX(ctx);
 	struct sw_alloc *alloc = sw_alloc_find(dptr);
-	if (alloc && !alloc->hidden) {
+	if (alloc && alloc->kind == SW_MEM_INTERNAL) {
+		const struct sx_var *var = sw_variable_at(alloc, dptr);
+		if (!var)
+			return CUDA_ERROR_NOT_FOUND;
+		base = var->address;
+		size = var->size;
+	} else if (alloc && !alloc->hidden) {
 		base = alloc->address;
 		size = alloc->size;
 	} else if (sw_mapping_find(dptr, &mapping)) {

@@ -237,8 +237,26 @@ sw_image_build(const struct img_sources *sources, struct sw_jit *jit, struct sw_
 	         sx_image_var_count(image), (unsigned long long)(sw_now_ns() - start) / 1000);
 	if (jit->verbose)
 		describe(jit, image);
+	for (size_t i = 0; i < sx_image_var_count(image); i++) { /* for sw_variable_at() */
+		struct sw_alloc *alloc = sw_alloc_find(sx_image_var(image, i)->address);
+		if (alloc && alloc->kind == SW_MEM_INTERNAL)
+			alloc->owner = image;
+	}
 	*out = sw_shared_image_new(image);
 	return *out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+const struct sx_var *
+sw_variable_at(const struct sw_alloc *alloc, uint64_t address)
+{
+	const struct sx_image *image = alloc->kind == SW_MEM_INTERNAL ? alloc->owner : NULL;
+
+	for (size_t i = 0; image && i < sx_image_var_count(image); i++) {
+		const struct sx_var *var = sx_image_var(image, i);
+		if (address - var->address < var->size)
+			return var;
+	}
+	return NULL;
 }
 
 static const char *

@@ -52,6 +52,8 @@ CUresult sw_source_parse(const struct img_entry *entry, const char *name, struct
 /* Whether the modules call functions of the device runtime that are given as PTX text, and that text's module; NULL: out of memory. */
 bool sw_devrt_needed(struct ptx_module *const *modules, size_t count);
 struct ptx_module *sw_devrt_parse(struct ptx_error *error);
+/* The variable of a module that lies at an address of the module's memory; NULL: none. */
+const struct sx_var *sw_variable_at(const struct sw_alloc *alloc, uint64_t address);
 /* An image, which several modules may use, and where its kernels are by name. */
 struct sw_shared_image {
 	struct sx_image *image;

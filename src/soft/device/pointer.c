@@ -2,6 +2,7 @@
  * Pointer attributes: what an address is, for every kind of memory that there is.
  */
 #include "soft/device/device.h"
+#include "soft/device/module.h"
 #include "soft/device/ops.h"
 
 #include <string.h>
@@ -26,6 +27,19 @@ look(CUdeviceptr address, struct view *view)
 	struct sw_alloc *alloc = sw_alloc_find(address);
 
 	*view = (struct view){ .mapped = true, .access = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE };
+	if (alloc && alloc->kind == SW_MEM_INTERNAL) {
+		/* Of what is not the program's only variables of modules have addresses that a program sees. */
+		const struct sx_var *var = sw_variable_at(alloc, address);
+		if (!var)
+			return false;
+		view->context = fw_thread.ctx;
+		view->type = CU_MEMORYTYPE_DEVICE;
+		view->managed = view->host_readable = var->managed;
+		view->start = view->mapping_start = var->address;
+		view->size = view->mapping_size = var->size;
+		view->id = alloc->id;
+		return true;
+	}
 	if (alloc && !alloc->hidden) {
 		view->context = alloc->ctx && !alloc->pool ? alloc->ctx->handle : NULL; /* pools are the device's */
 		view->type = alloc->kind == SW_MEM_HOST ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;

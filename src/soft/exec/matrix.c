@@ -7,7 +7,7 @@
  * Where an element of a fragment lives is one formula for every shape of mma.sync (PTX ISA 9.7.14.5): a register holds E
  * neighbours along k; with g = lane / 4 and t = lane % 4, register r of A is row g + 8 (r & 1) and k = 4 E (r / 2) + E t + e (without
  * the row bit when A has 8 rows), register r of B is column g and k = 4 E r + E t + e; element i of C and D is row g + 8 (i / 2),
- * column 2 t + (i & 1). The layout of wmma fragments is ours: PTX leaves it open.
+ * column 2 t + (i & 1). The layout of wmma fragments is ours: PTX leaves it open; that of elements below a byte is mma.sync's.
  *
  * Not here: sparse and block-scaled mma, m8n8k4 of f16, wgmma, tcgen05.
  */
@@ -464,6 +464,7 @@ struct sx_wmma_access {
 	struct sx_frag frag;
 	bool column_major;
 	bool store;
+	uint8_t packed;  /* elements of less than a byte are moved as words of so many; else 1 */
 	uint32_t stride; /* operand: elements between rows (or columns) */
 	uint32_t address; /* operand: 64-bit slot of generic addresses */
 };
@@ -477,7 +478,7 @@ sx_wmma_move(struct sx_warp *w, const struct sx_insn *i)
 	unsigned bits = ptx_type_bits[frag->type == PTX_tf32 ? PTX_f32 : frag->type], bytes = bits / 8, per = bits == 64 ? 1 : 32 / bits;
 	unsigned rows = frag->role == 'b' ? x->shape.k : x->shape.m, columns = frag->role == 'a' ? x->shape.k : x->shape.n;
 	unsigned own = rows * columns / SX_LANES, lane = (unsigned)__builtin_ctz(w->exec);
-	uint64_t base = SX_S64(w, x->address)[lane], stride = SX_S32(w, x->stride)[lane];
+	uint64_t base = SX_S64(w, x->address)[lane], stride = SX_S32(w, x->stride)[lane] / x->packed;
 	uint8_t access = x->store ? SW_ACCESS_WRITE : SW_ACCESS_READ;
 
 	for (unsigned r = 0; r < frag->count; r++) {
@@ -543,13 +544,20 @@ static const struct sx_mat_row sx_mat_rows_known[] = {
 	{ PTX_f16, true, 16, 16, 16 }, { PTX_f16, true, 32, 8, 16 }, { PTX_f16, true, 8, 32, 16 },
 	{ PTX_bf16, true, 16, 16, 16 }, { PTX_bf16, true, 32, 8, 16 }, { PTX_bf16, true, 8, 32, 16 },
 	{ PTX_s8, true, 16, 16, 16 }, { PTX_s8, true, 32, 8, 16 }, { PTX_s8, true, 8, 32, 16 },
-	{ PTX_tf32, true, 16, 16, 8 }, { PTX_f64, true, 8, 8, 4 },
+	{ PTX_tf32, true, 16, 16, 8 }, { PTX_f64, true, 8, 8, 4 }, { PTX_s4, true, 8, 8, 32 }, { PTX_b1, true, 8, 8, 128 },
 };
 
 static enum ptx_type
 sx_mat_family(enum ptx_type type)
 {
 	return type == PTX_u8 ? PTX_s8 : type == PTX_u4 ? PTX_s4 : type == PTX_e5m2 ? PTX_e4m3 : type;
+}
+
+/* Elements that wmma moves together: words of what is less than a byte. */
+static unsigned
+sx_mat_packed(enum ptx_type type)
+{
+	return type == PTX_b1 ? 32 : sx_mat_family(type) == PTX_s4 ? 8 : 1;
 }
 
 /* Fills m, n, k and kind for inputs of this type. */
@@ -570,6 +578,29 @@ sx_mat_known(struct sx_mma *mma, enum ptx_type type, unsigned m, unsigned n, uns
 		return true;
 	}
 	return false;
+}
+
+/* Whether the form names a rounding, which only f64 has. It may stand before the types or behind them. */
+static bool
+sx_mat_rounding(const struct ptx_insn *in, struct sx_mma *mma)
+{
+	static const struct {
+		const char *mod;
+		int rounding;
+	} rows[] = { { "rn", FE_TONEAREST }, { "rz", FE_TOWARDZERO }, { "rm", FE_DOWNWARD }, { "rp", FE_UPWARD } };
+
+	for (size_t n = 0; mma->kind == SX_MAT_DOUBLE && n < sizeof rows / sizeof *rows; n++)
+		if (ptx_has(in, rows[n].mod)) {
+			mma->rounding = rows[n].rounding;
+			return true;
+		}
+	return false;
+}
+
+static bool
+sx_mat_layout(const char *name)
+{
+	return !strcmp(name, "row") || !strcmp(name, "col");
 }
 
 /* The registers of a fragment: at least as many as the matrix needs, of the right width. `target`: they are written. */
@@ -626,7 +657,7 @@ sx_decode_multiply(struct sx_decoder *d, const struct ptx_insn *in, struct sx_mm
 	return sx_emit_matrix(d, sx_pick_mma(mma), mma, sizeof *mma);
 }
 
-/* mma.sync.aligned.SHAPE.row.col{.satfinite}.D.A.B.C {.xor|.and .popc} d, a, b, c */
+/* mma.sync.aligned.SHAPE.row.col{.satfinite}.D.A.B.C{.ROUND} {.xor|.and .popc} d, a, b, c */
 static bool
 sx_decode_mma(struct sx_decoder *d, const struct ptx_insn *in)
 {
@@ -645,10 +676,10 @@ sx_decode_mma(struct sx_decoder *d, const struct ptx_insn *in)
 	}
 	if (!sx_mat_known(&mma, types[1], m, n, k) || (mma.saturate && mma.kind != SX_MAT_INT))
 		return false;
-	unsigned rest = mma.kind == SX_MAT_BITS ? 2 : 0;
+	unsigned rest = mma.kind == SX_MAT_BITS ? 2 : sx_mat_rounding(in, &mma);
 	if (in->mod_count != skip + 4 + rest)
 		return false;
-	if (rest) {
+	if (mma.kind == SX_MAT_BITS) {
 		mma.both = !strcmp(in->mods[skip + 4], "and");
 		if ((!mma.both && strcmp(in->mods[skip + 4], "xor") != 0) || strcmp(in->mods[skip + 5], "popc") != 0)
 			return false;
@@ -656,45 +687,34 @@ sx_decode_mma(struct sx_decoder *d, const struct ptx_insn *in)
 	return sx_decode_multiply(d, in, &mma, types);
 }
 
-/* .rn .rz .rm .rp of f64 */
-static bool
-sx_mat_rounding(const char *mod, int *rounding)
-{
-	static const struct {
-		const char *mod;
-		int rounding;
-	} rows[] = { { "rn", FE_TONEAREST }, { "rz", FE_TOWARDZERO }, { "rm", FE_DOWNWARD }, { "rp", FE_UPWARD } };
-
-	for (size_t n = 0; n < sizeof rows / sizeof *rows; n++)
-		if (!strcmp(mod, rows[n].mod)) {
-			*rounding = rows[n].rounding;
-			return true;
-		}
-	return false;
-}
-
-/* wmma.mma.sync.aligned.LAYOUT.LAYOUT.SHAPE.D{.A.B}.C{.satfinite} d, a, b, c; of f64 with .rn, .rz, .rm or .rp behind it or behind the shape */
+/* wmma.mma{.xor|.and .popc}.sync.aligned.LAYOUT.LAYOUT.SHAPE.D{.A.B}.C{.ROUND}{.satfinite} d, a, b, c */
 static bool
 sx_decode_wmma_mma(struct sx_decoder *d, const struct ptx_insn *in)
 {
 	struct sx_mma mma = { .wmma = true };
 	enum ptx_type types[4];
-	unsigned m, n, k, t = in->type_count;
+	bool bits = !strcmp(in->mods[1], "xor") || !strcmp(in->mods[1], "and");
+	unsigned m, n, k, t = in->type_count, skip = bits ? 3 : 1;
 
-	if (in->mod_count < 8 || !sx_mat_parse(in->mods[5], &m, &n, &k) || (t != 2 && t != 4))
+	if (in->mod_count < skip + 7 || (bits && strcmp(in->mods[2], "popc") != 0) || strcmp(in->mods[skip], "sync") != 0 ||
+	    strcmp(in->mods[skip + 1], "aligned") != 0 || !sx_mat_layout(in->mods[skip + 2]) || !sx_mat_layout(in->mods[skip + 3]) ||
+	    !sx_mat_parse(in->mods[skip + 4], &m, &n, &k) || (t != 2 && t != 4))
 		return false;
 	types[0] = (enum ptx_type)in->types[0];
 	types[1] = t == 4 ? (enum ptx_type)in->types[1] : PTX_f16;
 	types[2] = t == 4 ? (enum ptx_type)in->types[2] : PTX_f16;
 	types[3] = (enum ptx_type)in->types[t - 1];
-	const char *last = in->mods[in->mod_count - 1];
-	mma.saturate = !strcmp(last, "satfinite");
-	bool rounds = sx_mat_rounding(last, &mma.rounding) || sx_mat_rounding(in->mods[6], &mma.rounding);
-	if (in->mod_count != 6 + t + mma.saturate + rounds || !sx_mat_known(&mma, types[1], m, n, k) ||
-	    (rounds && mma.kind != SX_MAT_DOUBLE))
+	mma.saturate = !strcmp(in->mods[in->mod_count - 1], "satfinite");
+	if (!sx_mat_known(&mma, types[1], m, n, k) || bits != (mma.kind == SX_MAT_BITS) || (mma.saturate && mma.kind != SX_MAT_INT))
 		return false;
-	if (mma.saturate && mma.kind != SX_MAT_INT)
+	if (in->mod_count != skip + 5 + t + sx_mat_rounding(in, &mma) + mma.saturate)
 		return false;
+	mma.both = bits && !strcmp(in->mods[1], "and");
+	if (sx_mat_packed(types[1]) > 1) {
+		if (strcmp(in->mods[skip + 2], "row") != 0 || strcmp(in->mods[skip + 3], "col") != 0)
+			return false;
+		mma.wmma = false;
+	}
 	return sx_decode_multiply(d, in, &mma, types);
 }
 
@@ -714,15 +734,26 @@ sx_decode_wmma_move(struct sx_decoder *d, const struct ptx_insn *in, bool store)
 	if ((role != 'a' && role != 'b' && role != 'c') || (!x.column_major && strcmp(in->mods[4], "row") != 0))
 		return false;
 	/* The accumulator's type does not tell the inputs': any family that has the shape gives its size. */
-	enum ptx_type input = role == 'c' ? form.type == PTX_f64 ? PTX_f64 : k == 8 ? PTX_tf32 : PTX_f16 : form.type;
+	enum ptx_type input = role != 'c' ? form.type : form.type == PTX_f64 ? PTX_f64 : k == 8 ? PTX_tf32 : k == 32 ? PTX_s4 :
+		k == 128 ? PTX_b1 : PTX_f16;
 	if (!sx_mat_known(&x.shape, input, m, n, k) ||
-	    (role == 'c' && form.type != PTX_f16 && form.type != PTX_f32 && form.type != PTX_s32 && form.type != PTX_f64))
+	    (role == 'c' && form.type != PTX_s32 && (sx_mat_packed(input) > 1 ||
+	     (form.type != PTX_f16 && form.type != PTX_f32 && form.type != PTX_f64))))
 		return false;
+	x.packed = (uint8_t)sx_mat_packed(form.type);
+	if (x.packed > 1) { /* lines of four words along k, both of A and of B */
+		if (x.column_major != (role == 'b'))
+			return false;
+		x.column_major = false;
+		x.shape.k = 4;
+		role = 'a';
+		form.type = PTX_b32;
+	}
 	x.shape.kind = form.type == PTX_f64 ? SX_MAT_DOUBLE : SX_MAT_INT;
 	if (!sx_generic_operand(d, &in->operands[store ? 0 : 1], form.space, &x.address))
 		return false;
 	unsigned rows = role == 'b' ? x.shape.k : x.shape.m, columns = role == 'a' ? x.shape.k : x.shape.n;
-	x.stride = sxd_const32(d, x.column_major ? rows : columns);
+	x.stride = sxd_const32(d, (x.column_major ? rows : columns) * x.packed);
 	if (in->operand_count == 3 && !sx_count_source(d, &in->operands[2], &x.stride))
 		return false;
 	sxd_emit_converge(d, sxd_const32(d, ~0u));
@@ -737,7 +768,7 @@ sx_decode_wmma(struct sx_decoder *d, const struct ptx_insn *in)
 	if (in->mod_count < 6)
 		return false;
 	if (!strcmp(in->mods[0], "mma"))
-		return !strcmp(in->mods[1], "sync") && !strcmp(in->mods[2], "aligned") && sx_decode_wmma_mma(d, in);
+		return sx_decode_wmma_mma(d, in);
 	if (strcmp(in->mods[2], "sync") != 0 || strcmp(in->mods[3], "aligned") != 0)
 		return false;
 	if (!strcmp(in->mods[0], "load"))
