@@ -2,7 +2,8 @@
  * mma.sync, wmma, ldmatrix, stmatrix and movmatrix of every type and shape against matrices multiplied on the host in double and in
  * 64-bit integers. Where an element of a fragment lives is a table here: steps of a lane and of a lane's values in rows and along k.
  * Values are small whole numbers, whose sums are exact in every accumulator, and rows with a single product of edge values: NaN,
- * infinities, subnormals, limits. f64 is rounded product by product, in order of k, in each of the four ways. The sign of a zero of float accumulators is not compared: PTX leaves it open. TAP on stdout.
+ * infinities, subnormals, limits. f64 is rounded product by product, in order of k, in each of the four ways. The sign of a zero of
+ * float accumulators is not compared: PTX leaves it open. TAP on stdout.
  *
  *	run_matrix                  on the library that FARWARP_TEST_LIBCUDA names
  *	run_matrix --print          writes the PTX of all forms
