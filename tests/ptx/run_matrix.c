@@ -141,6 +141,7 @@ static const struct layout layouts[] = {
 
 struct form {
 	bool wmma, a_column, b_row, c_column, both, saturate;
+	bool quads; /* m8n8k4 of f16: four products, whose A and C stand below and whose B stand beside each other */
 	unsigned sm, m, n, k;
 	const struct type *d, *a, *b, *c;
 	unsigned round; /* f64: index into roundings */
@@ -196,6 +197,15 @@ add_mma(void)
 }
 
 static void
+add_quads(void)
+{
+	for (unsigned n = 0; n < 16; n++)
+		if (n & 4 || !(n & 8)) /* an f32 addend gives an f32 result */
+			add((struct form){ .quads = true, .a_column = n & 1, .b_row = n >> 1 & 1, .sm = 75, .m = 32, .n = 8, .k = 4,
+			                   .d = n & 4 ? &f32 : &f16, .a = &f16, .b = &f16, .c = n & 8 ? &f32 : &f16 });
+}
+
+static void
 add_wmma(void)
 {
 	static const unsigned shapes[3][2] = { { 16, 16 }, { 32, 8 }, { 8, 32 } };
@@ -242,11 +252,18 @@ add_wmma(void)
 	}
 }
 
+/* Of B, all that there is of it. */
+static unsigned
+b_columns(const struct form *f)
+{
+	return f->quads ? 4 * f->n : f->n;
+}
+
 static unsigned
 registers(const struct form *f, char role)
 {
 	const struct type *t = role == 'a' ? f->a : role == 'b' ? f->b : role == 'c' ? f->c : f->d;
-	unsigned size = role == 'a' ? f->m * f->k : role == 'b' ? f->k * f->n : f->m * f->n;
+	unsigned size = role == 'a' ? f->m * f->k : role == 'b' ? f->k * b_columns(f) : f->m * f->n;
 
 	if (f->wmma && t == &f16 && role < 'c')
 		return 8;
@@ -331,6 +348,8 @@ emit_form(const struct form *f)
 	emit("\t%s%s.sync.aligned.", f->wmma ? "wmma.mma" : "mma", !f->wmma || f->a != &b1 ? "" : f->both ? ".and.popc" : ".xor.popc");
 	if (f->wmma)
 		emit("%s.%s.m%un%uk%u", f->a_column ? "col" : "row", f->b_row ? "row" : "col", f->m, f->n, f->k);
+	else if (f->quads)
+		emit("m8n8k4.%s.%s", f->a_column ? "col" : "row", f->b_row ? "row" : "col");
 	else
 		emit("m%un%uk%u.row.col%s", f->m, f->n, f->k, f->saturate ? ".satfinite" : "");
 	if (f->wmma && f->a == &f16)
@@ -366,6 +385,20 @@ emit_form(const struct form *f)
 static uint64_t a[MOST], b[MOST], c[MOST]; /* encoded; row, then column */
 static uint8_t memory[4][65536];
 
+/* The same for quads: the eight lanes of a product are 4 q + 0..3 and 16 + 4 q + 0..3. */
+static size_t
+place_in_quads(const struct form *f, char role, unsigned row, unsigned column)
+{
+	unsigned line = role == 'b' ? column : row, quad = line / 8, first = 4 * quad + line % 8 / 4 * 16, k = role == 'b' ? row : column;
+
+	line %= 4;
+	if (role == 'a' || role == 'b')
+		return (role == 'a' ? f->a_column : f->b_row) ? (first + k) * 4 + line : (first + line) * 4 + k;
+	if ((role == 'c' ? f->c : f->d) == &f16)
+		return (first + line) * 8 + column;
+	return (first + (line & 1) + (column & 2)) * 8 + ((line & 2) | (column & 5));
+}
+
 /* Where element (row, column) of a matrix lies in what the kernel reads or writes, counted in elements. */
 static size_t
 place(const struct form *f, char role, unsigned row, unsigned column)
@@ -374,6 +407,8 @@ place(const struct form *f, char role, unsigned row, unsigned column)
 		bool by_column = role == 'a' ? f->a_column : role == 'b' ? !f->b_row : f->c_column;
 		return by_column ? (size_t)column * stride(f, role) + row : (size_t)row * stride(f, role) + column;
 	}
+	if (f->quads)
+		return place_in_quads(f, role, row, column);
 	struct step steps[3] = { { 2, 0, 1 }, { f->m / 8, 8, 0 } }; /* of C and D, across columns */
 	const struct layout *layout = layouts;
 	unsigned lane_k = 2, line = row, along = column;
@@ -440,7 +475,7 @@ fill(const struct form *f, unsigned set)
 {
 	const struct type *types[] = { f->a, f->b, f->c };
 	uint64_t *matrices[] = { a, b, c };
-	unsigned rows[] = { f->m, f->k, f->m }, columns[] = { f->k, f->n, f->n };
+	unsigned rows[] = { f->m, f->k, f->m }, columns[] = { f->k, b_columns(f), f->n };
 
 	memset(memory, 0, sizeof memory);
 	for (unsigned p = 0; p < 3; p++) {
@@ -473,7 +508,7 @@ expected(const struct form *f, unsigned r, unsigned q)
 		volatile double sum = decode(f->c, c[r * f->n + q]);
 		fesetround(roundings[f->round].mode);
 		for (unsigned k = 0; k < f->k; k++)
-			sum = fma(decode(f->a, a[r * f->k + k]), decode(f->b, b[k * f->n + q]), sum);
+			sum = fma(decode(f->a, a[r * f->k + k]), decode(f->b, b[k * b_columns(f) + (f->quads ? r / 8 * 8 : 0) + q]), sum);
 		fesetround(FE_TONEAREST);
 		return encode(f->d, sum);
 	}
@@ -691,6 +726,7 @@ main(int argc, char **argv)
 	cu_need_level();
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	add_mma();
+	add_quads();
 	add_wmma();
 	const char *reason = ptxas || print ? NULL : cu_open();
 	if (reason) {

@@ -9,7 +9,9 @@
  * the row bit when A has 8 rows), register r of B is column g and k = 4 E r + E t + e; element i of C and D is row g + 8 (i / 2),
  * column 2 t + (i & 1). The layout of wmma fragments is ours: PTX leaves it open; that of elements below a byte is mma.sync's.
  *
- * Not here: sparse and block-scaled mma, m8n8k4 of f16, wgmma, tcgen05.
+ * m8n8k4 of f16 is four products, each of the eight lanes 4 q ... and 16 + 4 q ...: see sx_mma_quads.
+ *
+ * Not here: sparse and block-scaled mma, 4- and 6-bit floats, ldmatrix and stmatrix of bytes, wgmma, tcgen05.
  */
 #ifndef SX_MATRIX_C
 #define SX_MATRIX_C
@@ -39,6 +41,8 @@ struct sx_mma {
 	bool wmma;       /* our own fragment layout */
 	bool saturate;   /* .satfinite */
 	bool both;       /* b1: .and, else .xor */
+	bool quads;      /* m8n8k4 of f16 */
+	bool a_column, b_row; /* its layouts */
 	int rounding;    /* f64: FE_TONEAREST ... */
 	struct sx_frag d, a, b, c;
 };
@@ -326,6 +330,61 @@ sx_mma(struct sx_warp *w, const struct sx_insn *i)
 	return i + 1;
 }
 
+/*
+ * mma.m8n8k4 of f16: quad pair q, lanes 4 q + 0..3 and 16 + 4 q + 0..3, multiplies 8 x 4 by 4 x 8 of its own. With x the lane's number in
+ * the pair: a line of A or B lies in lane x along k; by the other layout lane x has k = x % 4 and lines 4 (x / 4) + 0..3. C and D of
+ * f16 are row x; of f32 element i is row 4 (x / 4) + (x & 1) + (i & 2) and column (i & 4) + (x & 2) + (i & 1).
+ */
+static inline unsigned
+sx_quad_index(char role, bool across, enum ptx_type type, unsigned x, unsigned i)
+{
+	if (role != 'c')
+		return across ? (x / 4 * 4 + i) * 4 + x % 4 : x * 4 + i;
+	if (type == PTX_f16)
+		return x * 8 + i;
+	return (x / 4 * 4 + (x & 1) + (i & 2)) * 8 + (i & 4) + (x & 2) + (i & 1);
+}
+
+static void
+sx_quad_get(const struct sx_warp *w, const struct sx_frag *frag, unsigned quad, bool across, float *out)
+{
+	unsigned per = frag->type == PTX_f16 ? 2 : 1;
+
+	for (unsigned x = 0; x < 8; x++)
+		for (unsigned i = 0; i < frag->count * per; i++)
+			out[sx_quad_index((char)frag->role, across, frag->type, x, i)] =
+				sx_frag_float(frag->type, SX_S32(w, frag->reg[i / per])[4 * quad + x % 4 + x / 4 * 16], i % per);
+}
+
+static const struct sx_insn *
+sx_mma_quads(struct sx_warp *w, const struct sx_insn *i)
+{
+	const struct sx_mma *x = i->ptr;
+	uint32_t words[8][SX_LANES] = { { 0 } };
+	bool half = x->d.type == PTX_f16;
+
+	for (unsigned quad = 0; quad < 4; quad++) {
+		float a[32], b[32], c[64];
+		sx_quad_get(w, &x->a, quad, x->a_column, a);
+		sx_quad_get(w, &x->b, quad, x->b_row, b);
+		sx_quad_get(w, &x->c, quad, false, c);
+		for (unsigned n = 0; n < 64; n++)
+			for (unsigned k = 0; k < 4; k++)
+				c[n] += a[n / 8 * 4 + k] * b[n % 8 * 4 + k];
+		for (unsigned l = 0; l < 8; l++) {
+			for (unsigned e = 0; e < 8; e++) {
+				float value = c[sx_quad_index('c', false, x->d.type, l, e)];
+				uint32_t *word = &words[half ? e / 2 : e][4 * quad + l % 4 + l / 4 * 16];
+				*word = half ? *word | (uint32_t)sx_half_of_float(value) << 16 * (e & 1) : sx_bits_of_float(value);
+			}
+		}
+	}
+	for (unsigned r = 0; r < x->d.count; r++)
+		if (x->d.reg[r] != SX_NO_REG)
+			sx_put32(w, x->d.reg[r], words[r]);
+	return i + 1;
+}
+
 /* The shapes that programs use most, with everything known. */
 #define SX_MMA_KNOWN(name, m, n, k, mat_kind, ab, a_count, b_count, cd, c_count, multiply, member) \
 	static const struct sx_insn * \
@@ -358,6 +417,8 @@ sx_pick_mma(const struct sx_mma *x)
 		{ PTX_tf32, PTX_f32, 8, sx_mma_tf32_f32 }, { PTX_s8, PTX_s32, 32, sx_mma_s8_s32 },
 	};
 
+	if (x->quads)
+		return sx_mma_quads;
 	for (size_t n = 0; n < sizeof rows / sizeof *rows && !x->wmma && !x->saturate && x->m == 16; n++)
 		if (x->a.type == rows[n].ab && x->b.type == rows[n].ab && x->c.type == rows[n].cd && x->d.type == rows[n].cd && x->k == rows[n].k)
 			return rows[n].fn;
@@ -666,10 +727,20 @@ sx_decode_mma(struct sx_decoder *d, const struct ptx_insn *in)
 	unsigned m, n, k, skip = 5;
 
 	if (in->mod_count < 9 || in->type_count != 4 || strcmp(in->mods[0], "sync") != 0 || strcmp(in->mods[1], "aligned") != 0 ||
-	    !sx_mat_parse(in->mods[2], &m, &n, &k) || strcmp(in->mods[3], "row") != 0 || strcmp(in->mods[4], "col") != 0)
+	    !sx_mat_parse(in->mods[2], &m, &n, &k) || !sx_mat_layout(in->mods[3]) || !sx_mat_layout(in->mods[4]))
 		return false;
 	for (unsigned t = 0; t < 4; t++)
 		types[t] = (enum ptx_type)in->types[t];
+	mma.a_column = !strcmp(in->mods[3], "col");
+	mma.b_row = !strcmp(in->mods[4], "row");
+	if (types[1] == PTX_f16 && m == 8 && n == 8 && k == 4 && in->mod_count == 9) { /* a lane has as much as of 16 x 16 x 8 */
+		mma.quads = true;
+		mma.m = mma.n = 16;
+		mma.k = 8;
+		return sx_decode_multiply(d, in, &mma, types);
+	}
+	if (mma.a_column || mma.b_row)
+		return false;
 	if (!strcmp(in->mods[skip], "satfinite")) {
 		mma.saturate = true;
 		skip++;
