@@ -145,6 +145,7 @@ struct form {
 	unsigned sm, m, n, k;
 	const struct type *d, *a, *b, *c;
 	unsigned round; /* f64: index into roundings */
+	unsigned kind;  /* fp8 with .kind::f8f6f4: 1 before the shape, 2 behind the layouts; only on sm_120a */
 };
 static const struct { const char *mod; int mode; } roundings[] = {
 	{ "", FE_TONEAREST }, { ".rn", FE_TONEAREST }, { ".rz", FE_TOWARDZERO }, { ".rm", FE_DOWNWARD }, { ".rp", FE_UPWARD },
@@ -179,6 +180,9 @@ add_mma(void)
 				                   .b = rows[n].ab, .c = rows[n].cd[w], .round = round });
 	for (unsigned n = 0; n < 16; n++)
 		add((struct form){ .sm = 89, .m = 16, .n = 8, .k = n & 4 ? 32 : 16, .d = n & 8 ? &f16 : &f32, .a = fp8[n & 1],
+		                   .b = fp8[n >> 1 & 1], .c = n & 8 ? &f16 : &f32 });
+	for (unsigned n = 0; n < 16; n++)
+		add((struct form){ .sm = 120, .kind = 1 + (n >> 2 & 1), .m = 16, .n = 8, .k = 32, .d = n & 8 ? &f16 : &f32, .a = fp8[n & 1],
 		                   .b = fp8[n >> 1 & 1], .c = n & 8 ? &f16 : &f32 });
 	for (unsigned n = 0; n < 8; n++) {
 		for (unsigned shape = 0; shape < 3; shape++) {
@@ -303,11 +307,11 @@ register_type(const struct type *t)
 }
 
 static void
-emit_head(unsigned sm)
+emit_head(unsigned sm, const char *suffix)
 {
 	used = 0;
-	emit(".version 8.7\n.target sm_%u\n.address_size 64\n.visible .entry k(.param .u64 pa, .param .u64 pb, .param .u64 pc, .param .u64 pd)\n{\n"
-	     "\t.reg .b32 %%lane, %%x;\n\t.reg .b64 %%pa, %%pb, %%pc, %%pd, %%y;\n\tmov.u32 %%lane, %%tid.x;\n", sm);
+	emit(".version 8.7\n.target sm_%u%s\n.address_size 64\n.visible .entry k(.param .u64 pa, .param .u64 pb, .param .u64 pc, .param .u64 pd)\n{\n"
+	     "\t.reg .b32 %%lane, %%x;\n\t.reg .b64 %%pa, %%pb, %%pc, %%pd, %%y;\n\tmov.u32 %%lane, %%tid.x;\n", sm, suffix);
 	for (const char *p = "abcd"; *p; p++)
 		emit("\tld.param.u64 %%p%c, [p%c];\n\tcvta.to.global.u64 %%p%c, %%p%c;\n", *p, *p, *p, *p);
 }
@@ -327,7 +331,7 @@ emit_form(const struct form *f)
 {
 	const struct type *types[] = { f->a, f->b, f->c, f->d };
 
-	emit_head(f->sm);
+	emit_head(f->sm, f->kind ? "a" : "");
 	for (unsigned n = 0; n < 4; n++)
 		emit("\t.reg .%s %%%c<%u>;\n", register_type(types[n]), 'a' + n, registers(f, (char)('a' + n)));
 	for (unsigned n = 0; n < 3; n++) {
@@ -351,7 +355,8 @@ emit_form(const struct form *f)
 	else if (f->quads)
 		emit("m8n8k4.%s.%s", f->a_column ? "col" : "row", f->b_row ? "row" : "col");
 	else
-		emit("m%un%uk%u.row.col%s", f->m, f->n, f->k, f->saturate ? ".satfinite" : "");
+		emit("%sm%un%uk%u.row.col%s%s", f->kind == 1 ? "kind::f8f6f4." : "", f->m, f->n, f->k, f->kind == 2 ? ".kind::f8f6f4" : "",
+		     f->saturate ? ".satfinite" : "");
 	if (f->wmma && f->a == &f16)
 		emit(".%s.%s", f->d->name, f->c->name);
 	else
@@ -597,7 +602,7 @@ emit_move(const struct move_form *f)
 {
 	static const char *const names[] = { "ldmatrix", "stmatrix", "movmatrix" };
 
-	emit_head(f->move == STORE ? 90 : 75);
+	emit_head(f->move == STORE ? 90 : 75, "");
 	emit("\t.reg .b32 %%r<4>, %%t<4>, %%row, %%own;\n\t.shared .align 16 .b8 tile[512];\n\tmul.wide.u32 %%y, %%lane, 16;\n"
 	     "\tadd.u64 %%pa, %%pa, %%y;\n\tadd.u64 %%pb, %%pb, %%y;\n\tadd.u64 %%pd, %%pd, %%y;\n\tmov.u32 %%x, tile;\n"
 	     "\tmad.lo.u32 %%own, %%lane, 16, %%x;\n\tmad.lo.u32 %%row, %%lane, 5, 3;\n\tand.b32 %%row, %%row, 31;\n"

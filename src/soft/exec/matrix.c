@@ -11,7 +11,7 @@
  *
  * m8n8k4 of f16 is four products, each of the eight lanes 4 q ... and 16 + 4 q ...: see sx_mma_quads.
  *
- * Not here: sparse and block-scaled mma, 4- and 6-bit floats, ldmatrix and stmatrix of bytes, wgmma, tcgen05.
+ * Not here: sparse and block-scaled mma, floats of 4 and 6 bits, ldmatrix and stmatrix of bytes, wgmma, tcgen05.
  */
 #ifndef SX_MATRIX_C
 #define SX_MATRIX_C
@@ -718,21 +718,23 @@ sx_decode_multiply(struct sx_decoder *d, const struct ptx_insn *in, struct sx_mm
 	return sx_emit_matrix(d, sx_pick_mma(mma), mma, sizeof *mma);
 }
 
-/* mma.sync.aligned.SHAPE.row.col{.satfinite}.D.A.B.C{.ROUND} {.xor|.and .popc} d, a, b, c */
+/* mma.sync.aligned{.kind::f8f6f4}.SHAPE.row.col{.kind::f8f6f4}{.satfinite}.D.A.B.C{.ROUND} {.xor|.and .popc} d, a, b, c */
 static bool
 sx_decode_mma(struct sx_decoder *d, const struct ptx_insn *in)
 {
 	struct sx_mma mma = { 0 };
 	enum ptx_type types[4];
-	unsigned m, n, k, skip = 5;
+	unsigned m, n, k;
+	unsigned first = in->mod_count > 2 && !strcmp(in->mods[2], "kind::f8f6f4") ? 3 : 2, skip = first + 3;
+	bool kind = first == 3;
 
 	if (in->mod_count < 9 || in->type_count != 4 || strcmp(in->mods[0], "sync") != 0 || strcmp(in->mods[1], "aligned") != 0 ||
-	    !sx_mat_parse(in->mods[2], &m, &n, &k) || !sx_mat_layout(in->mods[3]) || !sx_mat_layout(in->mods[4]))
+	    !sx_mat_parse(in->mods[first], &m, &n, &k) || !sx_mat_layout(in->mods[first + 1]) || !sx_mat_layout(in->mods[first + 2]))
 		return false;
 	for (unsigned t = 0; t < 4; t++)
 		types[t] = (enum ptx_type)in->types[t];
-	mma.a_column = !strcmp(in->mods[3], "col");
-	mma.b_row = !strcmp(in->mods[4], "row");
+	mma.a_column = !strcmp(in->mods[first + 1], "col");
+	mma.b_row = !strcmp(in->mods[first + 2], "row");
 	if (types[1] == PTX_f16 && m == 8 && n == 8 && k == 4 && in->mod_count == 9) { /* a lane has as much as of 16 x 16 x 8 */
 		mma.quads = true;
 		mma.m = mma.n = 16;
@@ -741,11 +743,16 @@ sx_decode_mma(struct sx_decoder *d, const struct ptx_insn *in)
 	}
 	if (mma.a_column || mma.b_row)
 		return false;
+	if (!kind && !strcmp(in->mods[skip], "kind::f8f6f4")) {
+		kind = true;
+		skip++;
+	}
 	if (!strcmp(in->mods[skip], "satfinite")) {
 		mma.saturate = true;
 		skip++;
 	}
-	if (!sx_mat_known(&mma, types[1], m, n, k) || (mma.saturate && mma.kind != SX_MAT_INT))
+	if (!sx_mat_known(&mma, types[1], m, n, k) || (mma.saturate && mma.kind != SX_MAT_INT) ||
+	    (kind && sx_mat_family(types[1]) != PTX_e4m3))
 		return false;
 	unsigned rest = mma.kind == SX_MAT_BITS ? 2 : sx_mat_rounding(in, &mma);
 	if (in->mod_count != skip + 4 + rest)
