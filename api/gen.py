@@ -2,7 +2,8 @@
 """The one generator. Reads the tables of this folder, checks them, writes C and documentation.
 
     gen.py OUTDIR            writes farwarp/cuda.h, cuda_ops.h, cuda_calls.inc, client_custom.h, client_exports.inc,
-                             client_procs.inc, cuda_names.inc, cuda_marks.inc, cuda_null_tests.inc into OUTDIR
+                             client_procs.inc, cuda_names.inc, cuda_marks.inc, cuda_null_tests.inc, cuda_invoke.inc, client_remote.inc,
+                             client_remote_hand.h, server_custom.inc into OUTDIR
     gen.py --coverage FILE   writes the coverage page
     gen.py --exports         prints the exported names, sorted
     gen.py --procs           prints the cuGetProcAddress map: BASE FAMILY ABI SYMBOL, sorted
@@ -21,6 +22,8 @@ CLASSES = ('local', 'async', 'sync')
 NEEDS = ('none', 'init', 'context')
 DIRECTIONS = ('in', 'out', 'out?', 'inout', 'buf')
 FAMILIES = ('ptsz', 'ptds')
+WIRES = ('hand', 'client', 'none')
+SIZES = ('pool_attribute', 'graph_memory_attribute', 'pointer_attribute')  # src/call/sizes.c
 
 
 class TableError(Exception):
@@ -38,8 +41,9 @@ def declare(ctype, name):
 
 
 class Param:
-    def __init__(self, direction, ctype, name):
+    def __init__(self, direction, ctype, name, shape=''):
         self.direction, self.ctype, self.name = direction, ctype, name
+        self.shape = shape      # of what a pointer points to; '': one element
 
     def declare(self):
         return declare(self.ctype, self.name)
@@ -53,6 +57,7 @@ class Call:
         self.families = {}      # 'ptsz' or 'ptds' -> ABI version
         self.klass = self.needs = self.refuse = None
         self.custom = False     # answered by hand in src/client; no member in struct cuda_ops
+        self.wire = ''          # how it is forwarded to a server; '': as its rows say
         self.wrap = False       # the same, but around a member of struct cuda_ops
         self.section = ''
         self.params = []
@@ -66,6 +71,10 @@ class Call:
     def streams(self):
         """The parameters that a ptsz twin replaces when they are 0."""
         return [p for p in self.params if p.ctype == 'CUstream']
+
+    def packed(self):
+        """Whether its rows say how it is forwarded."""
+        return not (self.refuse or self.custom or self.wire)
 
     def symbols(self):
         return [self.name] + ['%s_%s' % (self.name, family) for family in self.families]
@@ -108,6 +117,8 @@ def read_calls(path):
                     call.custom = True
                 elif word == 'wrap=client':
                     call.wrap = True
+                elif word[:5] == 'wire=' and word[5:] in WIRES:
+                    call.wire = word[5:]
                 elif re.fullmatch(r'refuse=[A-Z_]+', word):
                     call.refuse = 'CUDA_ERROR_' + word[7:]
                 else:
@@ -118,15 +129,21 @@ def read_calls(path):
                 fail(path, number, '%s has more than one of custom, wrap and refuse' % name)
             calls.append(call)
             continue
-        match = re.fullmatch(r'\t(\S+)\t([^\t]+)\t(\w+)', text)
+        match = re.fullmatch(r'\t(\S+)\t([^\t]+)\t(\w+)(?:\t(\S+))?', text)
         if not match or call is None:
-            fail(path, number, 'cannot read this as DIRECTION TYPE NAME')
-        direction, ctype, name = match.groups()
+            fail(path, number, 'cannot read this as DIRECTION TYPE NAME [SHAPE]')
+        direction, ctype, name, shape = match.groups()
         if direction not in DIRECTIONS:
             fail(path, number, 'unknown direction "%s"' % direction)
         if direction != 'in' and not ctype.endswith('*'):
             fail(path, number, '%s is %s but not a pointer' % (name, direction))
-        call.params.append(Param(direction, ctype, name))
+        if shape and not ctype.endswith('*'):
+            fail(path, number, '%s has a shape but is not a pointer' % name)
+        call.params.append(Param(direction, ctype, name, shape or ''))
+        call.params[-1].line = number
+    for c in calls:
+        for p in c.params:
+            read_shape(path, c, p)
     versions = {}
     for c in calls:
         for family, abi in [('', c.abi)] + list(c.families.items()):
@@ -135,6 +152,31 @@ def read_calls(path):
                 fail(path, c.line, '%s@%d is already on line %d' % (c.base, abi, versions[key]))
             versions[key] = c.line
     return calls
+
+
+def read_shape(path, call, param):
+    """Sets param.wire: the row's words SHAPE, index of the parameter that counts, what is added to it, or a size function."""
+    names = [p.name for p in call.params]
+    shape = param.shape
+    param.wire = ('VALUE', 0, 0) if not param.ctype.endswith('*') else ('ONE', 0, 0)
+    if shape in ('str', 'value', 'null'):
+        param.wire = ({'str': 'STRING', 'value': 'VALUE', 'null': 'NULL'}[shape], 0, 0)
+    elif shape:
+        match = re.fullmatch(r'\[(\*?)(\w+)(-\d+)?\]', shape)
+        sized = re.fullmatch(r'size=(\w+)\((\w+)\)', shape)
+        if match and match.group(2) in names:
+            param.wire = ('ARRAY_AT' if match.group(1) else 'ARRAY', names.index(match.group(2)), int(match.group(3) or 0))
+        elif sized and sized.group(1) in SIZES and sized.group(2) in names:
+            param.wire = ('SIZED', names.index(sized.group(2)), SIZES.index(sized.group(1)))
+        else:
+            fail(path, param.line, 'cannot read the shape "%s"' % shape)
+    elif param.ctype.endswith('*') and call.packed():
+        if param.direction == 'buf' or param.ctype.endswith('**'):
+            fail(path, param.line, '%s needs a shape, or the call a wire= mark' % param.name)
+        if param.ctype in ('void*', 'const void*'):
+            fail(path, param.line, '%s needs a shape: how many bytes?' % param.name)
+        if param.ctype == 'const char*':
+            fail(path, param.line, '%s needs a shape: is it a string?' % param.name)
 
 
 def read_types(path):
@@ -302,19 +344,65 @@ def kind_of(param, types):
     return 'STRUCT'
 
 
+def element_size(param):
+    """As C: of the value, or of one element of what it points to."""
+    if param.wire[0] == 'VALUE':
+        return 'sizeof(%s)' % param.ctype
+    target = param.ctype[:-1].strip()
+    return '1' if target in ('void', 'const void') else 'sizeof(%s)' % target
+
+
+def emit_invoke(calls):
+    """The cases of a switch that makes a call from pointers to its arguments."""
+    out = [BANNER % 'cuda.api']
+    for c in calls:
+        if c.packed():
+            arguments = ', '.join('*(%s *)args[%d]' % (declare(p.ctype, '').strip(), i) for i, p in enumerate(c.params))
+            out.append('case CALL_%s:\n\treturn ops->%s ? ops->%s(%s) : CUDA_ERROR_NOT_SUPPORTED;' % (c.name, c.name, c.name, arguments))
+    return '\n'.join(out) + '\n'
+
+
+def emit_remote(calls):
+    """The operations of the device behind a server, for src/client/remote.c."""
+    out = [BANNER % 'cuda.api']
+    served = [c for c in calls if not (c.refuse or c.custom or c.wire == 'none')]
+    for c in served:
+        if not c.packed():
+            continue
+        arguments = ', '.join('&' + p.name for p in c.params) or 'NULL'
+        out.append('static CUresult\nrm_%s(%s)\n{\n\treturn rm_call(CALL_%s, (const void *const[]){ %s });\n}\n'
+                   % (c.name, c.args(), c.name, arguments))
+    out.append('static const struct cuda_ops rm_ops = {\n\t.name = "remote",\n\t.primary_context = primary_context,')
+    out += ['\t.%s = rm_%s,' % (c.name, c.name) for c in served]
+    out.append('};')
+    return '\n'.join(out) + '\n'
+
+
+def emit_remote_hand(calls):
+    """Prototypes of what src/client writes by hand for a device behind a server."""
+    return '\n'.join([BANNER % 'cuda.api'] + ['CUresult rm_%s(%s);' % (c.name, c.args()) for c in calls if c.wire in ('hand', 'client')]) + '\n'
+
+
+def emit_server(calls):
+    """CUSTOM(call): those whose records src/server reads by hand."""
+    return '\n'.join([BANNER % 'cuda.api'] + ['CUSTOM(%s)' % c.name for c in calls if c.wire == 'hand']) + '\n'
+
+
 def emit_call_rows(calls, types):
     """Rows for call formatting: struct call_param arrays and struct call_desc calls[]."""
     kinds = {t[2]: t[0] for t in types}
     out = [BANNER % 'cuda.api']
     for c in calls:
-        rows = ['{ "%s", CALL_ARG_%s, CALL_DIR_%s }' %
-                (p.name, kind_of(p, kinds), p.direction.upper().replace('?', '_OPTIONAL')) for p in c.params]
+        rows = ['{ "%s", CALL_ARG_%s, CALL_DIR_%s, CALL_SHAPE_%s, %d, %d, %s }' %
+                ((p.name, kind_of(p, kinds), p.direction.upper().replace('?', '_OPTIONAL')) + p.wire + (element_size(p),))
+                for p in c.params]
         if rows:
             out.append('static const struct call_param params_%s[] = {\n\t%s,\n};' % (c.name, ',\n\t'.join(rows)))
     out.append('\nconst struct call_desc call_descs[CALL_COUNT] = {')
     for c in calls:
-        out.append('\t[CALL_%s] = { "%s", CALL_CLASS_%s, %s, %d },' % (
-            c.name, c.name, c.klass.upper(), 'params_' + c.name if c.params else 'NULL', len(c.params)))
+        wire = 'NONE' if c.refuse or c.custom else c.wire.upper() or 'ROWS'
+        out.append('\t[CALL_%s] = { "%s", CALL_CLASS_%s, %s, %d, CALL_WIRE_%s },' % (
+            c.name, c.name, c.klass.upper(), 'params_' + c.name if c.params else 'NULL', len(c.params), wire))
     out.append('};')
     return '\n'.join(out) + '\n'
 
@@ -492,6 +580,10 @@ def main(argv):
     write(os.path.join(outdir, 'cuda_names.inc'), emit_names(errors))
     write(os.path.join(outdir, 'cuda_marks.inc'), emit_marks(calls))
     write(os.path.join(outdir, 'cuda_null_tests.inc'), emit_null_tests(calls))
+    write(os.path.join(outdir, 'cuda_invoke.inc'), emit_invoke(calls))
+    write(os.path.join(outdir, 'client_remote.inc'), emit_remote(calls))
+    write(os.path.join(outdir, 'client_remote_hand.h'), emit_remote_hand(calls))
+    write(os.path.join(outdir, 'server_custom.inc'), emit_server(calls))
     return 0
 
 

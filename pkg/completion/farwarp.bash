@@ -3,7 +3,7 @@
 _farwarp() {
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} word
 	if [ "$COMP_CWORD" = 1 ]; then
-		COMPREPLY=($(compgen -W 'run doctor help --help --version' -- "$current"))
+		COMPREPLY=($(compgen -W 'run serve doctor help --help --version' -- "$current"))
 		return
 	fi
 	case $command in
@@ -20,8 +20,18 @@ _farwarp() {
 		--cc|-c) COMPREPLY=($(compgen -W '7.5 8.0 8.6 8.9 9.0 10.0 12.0 12.1' -- "$current")) ;;
 		--mem|-m) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
 		--sms|-s|--threads|-t) ;;
-		*) COMPREPLY=($(compgen -W '--device --cc --mem --sms --threads --quiet --help --' -- "$current")
+		--server|-S) COMPREPLY=($(compgen -W 'unix: tcp: vsock:' -- "$current")) ;;
+		*) COMPREPLY=($(compgen -W '--device --server --cc --mem --sms --threads --quiet --help --' -- "$current")
 		              $(compgen -c -- "$current")) ;;
+		esac ;;
+	serve)
+		case $previous in
+		--listen|-l) COMPREPLY=($(compgen -W 'unix: tcp: vsock:' -- "$current")) ;;
+		--backend|-b) COMPREPLY=($(compgen -W 'soft' -- "$current")) ;;
+		--cc|-c) COMPREPLY=($(compgen -W '7.5 8.0 8.6 8.9 9.0 10.0 12.0 12.1' -- "$current")) ;;
+		--mem|-m) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
+		--max-clients) ;;
+		*) COMPREPLY=($(compgen -W '--listen --backend --cc --mem --max-clients --insecure --help' -- "$current")) ;;
 		esac ;;
 	doctor)
 		case $previous in
@@ -30,7 +40,7 @@ _farwarp() {
 		*) COMPREPLY=($(compgen -W '--json --root --deadline --list --help' -- "$current")) ;;
 		esac ;;
 	help)
-		COMPREPLY=($(compgen -W 'run doctor' -- "$current")) ;;
+		COMPREPLY=($(compgen -W 'run serve doctor' -- "$current")) ;;
 	esac
 }
 complete -o default -F _farwarp farwarp

@@ -24,10 +24,20 @@ enum call_arg {
 	CALL_ARG_OUT_I32, CALL_ARG_OUT_U32, CALL_ARG_OUT_U64, CALL_ARG_OUT_F32, CALL_ARG_OUT_PTR64,
 };
 
+/* What a pointer points to, for src/call/pack.c: one element; as many as another parameter says; as many as another one points to; a C
+ * string; bytes whose number a function tells from another parameter. VALUE: the parameter itself. NULL: anything else is not forwarded. */
+enum call_shape { CALL_SHAPE_VALUE, CALL_SHAPE_ONE, CALL_SHAPE_ARRAY, CALL_SHAPE_ARRAY_AT, CALL_SHAPE_STRING, CALL_SHAPE_SIZED, CALL_SHAPE_NULL };
+/* How a call is forwarded: as its rows say, by hand on both sides, made of other calls by the client, or not at all. */
+enum call_wire { CALL_WIRE_ROWS, CALL_WIRE_HAND, CALL_WIRE_CLIENT, CALL_WIRE_NONE };
+
 struct call_param {
 	const char *name;
 	enum call_arg arg;
 	enum call_dir dir;
+	enum call_shape shape;
+	unsigned char other; /* index of the parameter that counts */
+	signed char more;    /* ARRAY: added to the count; SIZED: which function */
+	unsigned short size; /* of the value or of an element, in bytes */
 };
 
 struct call_desc {
@@ -35,6 +45,7 @@ struct call_desc {
 	enum call_class class;
 	const struct call_param *params;
 	unsigned param_count;
+	enum call_wire wire;
 };
 
 extern const struct call_desc call_descs[CALL_COUNT];

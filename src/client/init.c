@@ -10,9 +10,11 @@
 #include <string.h>
 #include <strings.h>
 
+#include "client/remote.h"
 #include "soft/soft.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards opening */
+static bool remote; /* the device is behind a server; guarded by lock */
 static const struct cuda_ops *opened; /* an open device that no cuInit may use yet or any more; guarded by lock */
 
 static void
@@ -42,7 +44,9 @@ after_fork_in_child(void)
 		__atomic_or_fetch(&cl_gate, CL_GATE_CLOSED, __ATOMIC_RELEASE);
 		__atomic_store_n(&cl_state, CL_STATE_FORKED, __ATOMIC_RELEASE);
 	}
-	if (opened)
+	if (opened && remote)
+		rm_after_fork();
+	else if (opened)
 		sw_after_fork();
 }
 
@@ -70,13 +74,18 @@ device_uuid(int device, void *user)
 	return (const uint8_t *)uuid.bytes;
 }
 
-/* Opens the device that FARWARP_DEVICE names. */
+/* Opens the device behind FARWARP_SERVER, or the one that FARWARP_DEVICE names. */
 static CUresult
 open_device(const struct cuda_ops **ops)
 {
 	struct sw_config config = { .cc = 86 };
-	const char *device = getenv("FARWARP_DEVICE");
+	const char *device = getenv("FARWARP_DEVICE"), *server = getenv("FARWARP_SERVER");
 
+	if (server && *server) {
+		remote = true;
+		return rm_open(server, ops);
+	}
+	remote = false;
 	if (device && *device && strcmp(device, "soft") != 0) {
 		fw_error("client", "FARWARP_DEVICE is \"%.40s\"; this library knows \"soft\"", device);
 		return CUDA_ERROR_INVALID_VALUE;
@@ -148,7 +157,10 @@ close_at_exit(void)
 
 	if (__atomic_compare_exchange_n(&cl_state, &open, CL_STATE_CLOSED, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
 		__atomic_or_fetch(&cl_gate, CL_GATE_CLOSED, __ATOMIC_RELEASE);
-		sw_close();
+		if (remote)
+			rm_close();
+		else
+			sw_close();
 	}
 }
 

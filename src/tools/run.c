@@ -25,6 +25,8 @@
 
 struct run_options {
 	enum { DEVICE_BEST, DEVICE_SOFT, DEVICE_LOCAL } device;
+	const char *server; /* --server or FARWARP_SERVER */
+	bool asked;         /* by --server */
 	const char *cc, *mem, *sms, *threads;
 	bool quiet;
 	char **program;
@@ -32,6 +34,7 @@ struct run_options {
 
 static const struct argp_option option_table[] = {
 	{ "device", 'd', "soft|local", 0, "the software GPU, or this machine's own (default: the best there is)", 0 },
+	{ "server", 'S', "ADDRESS", 0, "a GPU behind farwarp serve: unix:PATH, tcp:HOST[:PORT], vsock:CID:PORT (or FARWARP_SERVER)", 0 },
 	{ "cc", 'c', "N.M", 0, "compute capability of the software GPU, 7.5 to 12.1 (default 8.6)", 0 },
 	{ "mem", 'm', "SIZE", 0, "memory of the software GPU, as 512M or 8G (default: three quarters of RAM)", 0 },
 	{ "sms", 's', "N", 0, "multiprocessors that the software GPU reports (default: from the CPU cores)", 0 },
@@ -87,6 +90,10 @@ parse(int key, char *arg, struct argp_state *state)
 		else
 			argp_error(state, "--device is soft or local, not \"%s\"", arg);
 		break;
+	case 'S':
+		o->server = arg;
+		o->asked = true;
+		break;
 	case 'c':
 		if (!is_capability(arg))
 			argp_error(state, "--cc is a compute capability from 7.5 to 12.1, not \"%s\"", arg);
@@ -105,6 +112,14 @@ parse(int key, char *arg, struct argp_state *state)
 		break;
 	case 'q':
 		o->quiet = true;
+		break;
+	case ARGP_KEY_END:
+		if (o->asked && (o->device != DEVICE_BEST || o->cc || o->mem || o->sms || o->threads))
+			argp_error(state, "--server names a GPU elsewhere: the options of the software GPU are given to farwarp serve");
+		if (!o->server && o->device == DEVICE_BEST && !o->cc && !o->mem && !o->sms && !o->threads) {
+			const char *server = getenv("FARWARP_SERVER");
+			o->server = server && *server ? server : NULL;
+		}
 		break;
 	case ARGP_KEY_ARGS:
 		o->program = state->argv + state->next;
@@ -198,7 +213,8 @@ set_environment(const struct run_options *o, const char *folder)
 
 	if (asprintf(&joined, "%s%s%s", folder, old && *old ? ":" : "", old ? old : "") < 0)
 		return false;
-	bool ok = setenv("LD_LIBRARY_PATH", joined, 1) == 0 && setenv("FARWARP_DEVICE", "soft", 1) == 0;
+	bool ok = setenv("LD_LIBRARY_PATH", joined, 1) == 0 &&
+	          (o->server ? setenv("FARWARP_SERVER", o->server, 1) == 0 : setenv("FARWARP_DEVICE", "soft", 1) == 0 && unsetenv("FARWARP_SERVER") == 0);
 	free(joined);
 	const struct { const char *name, *value; } settings[] = {
 		{ "FARWARP_SOFT_CC", o->cc }, { "FARWARP_SOFT_MEM", o->mem },
@@ -214,6 +230,12 @@ static bool
 choose(const struct run_options *o)
 {
 	struct dr_facts facts;
+
+	if (o->server) {
+		if (!o->quiet)
+			fprintf(stderr, "farwarp: GPU behind the server %s (%s)\n", o->server, o->asked ? "asked for" : "FARWARP_SERVER");
+		return false;
+	}
 	bool wants_soft = o->cc || o->mem || o->sms || o->threads;
 
 	if (o->device == DEVICE_SOFT || (o->device == DEVICE_BEST && wants_soft)) {
@@ -246,8 +268,8 @@ int
 tool_run(int argc, char **argv)
 {
 	static const struct argp argp = { option_table, parse, "-- PROGRAM [ARGUMENT...]",
-		"Runs an unmodified CUDA program on the best GPU there is: this machine's own if CUDA works on it, else the software GPU, "
-		"which executes the program's PTX on the CPU.\v"
+		"Runs an unmodified CUDA program on the best GPU there is: one behind a server if --server or FARWARP_SERVER names it, this "
+		"machine's own if CUDA works on it, else the software GPU, which executes the program's PTX on the CPU.\v"
 		"The program's exit code is passed through; 127: the program was not found, 126: it cannot be executed, 125: farwarp could not "
 		"prepare, 64: wrong usage.\n\nFARWARP_LOG=calls logs each CUDA driver call; FARWARP_LOG=LEVEL:FILE writes to a file.",
 		NULL, NULL, NULL };

@@ -1,0 +1,71 @@
+/*
+ * What the client library and a worker say to each other around the calls: the hello, its answer, and the records of a channel.
+ *
+ * A channel is one client thread. Its records carry in `kind` an enum cuda_call_id or one of enum session_kind, in `context` the thread's
+ * current context, in `ticket` their place among all records of the link: a record is served when every record with a smaller ticket
+ * that awaits no answer has been served. So one thread's work is issued before what another thread issues after it.
+ *
+ * A call whose inputs are larger than a record sends them as blob records first. An answer larger than a record comes as records with
+ * SESSION_MORE before the last one. `more` of an answer is the first failure of a call whose answer nobody awaited, as a CUresult.
+ */
+#ifndef CALL_SESSION_H
+#define CALL_SESSION_H
+
+#include <stdint.h>
+
+#include "cuda_ops.h"
+
+#define SESSION_MAGIC "farwarp"
+#define SESSION_CHUNK (512u << 10)    /* bytes of a blob record or of a part of an answer */
+#define SESSION_BLOB_MAX (2ull << 30) /* of all inputs of one call */
+
+/* Flags of a record. */
+enum {
+	SESSION_ANSWER = 1,     /* an answer is awaited */
+	SESSION_PER_THREAD = 2, /* fw_thread.per_thread_stream */
+	SESSION_BLOB = 4,       /* the inputs came as blobs */
+	SESSION_MORE = 8,       /* an answer goes on in the next record */
+	SESSION_OUTPUT = 16,    /* not the answer, but what kernels printed before it */
+};
+
+enum session_kind {
+	SESSION_BLOB_PART = CALL_COUNT, /* payload: the next part of the next call's inputs; more: bytes of all parts */
+	SESSION_PRIMARY_CONTEXT,        /* device; answers with the context */
+	SESSION_CALLBACKS,              /* this channel carries callbacks from now on: records to the client, answers back */
+	SESSION_CALLBACK,               /* to the client: struct session_callback; the answer has no payload */
+	SESSION_FLUSH,                  /* answers when all that kernels printed was sent */
+	SESSION_MEMORY,                 /* struct session_memory: a host allocation in shared memory, or its end */
+	SESSION_KINDS
+};
+
+struct session_hello {
+	char magic[8];
+	uint64_t protocol; /* call_protocol_hash() */
+	char version[32];  /* of the client, NUL-terminated */
+	uint32_t pid, flags;
+	char token[128];   /* of the lease, NUL-terminated, or empty */
+};
+
+struct session_welcome {
+	char magic[8];
+	uint64_t protocol;
+	char version[32];
+	int32_t result; /* CUresult of opening the device; 0: the session goes on */
+	uint32_t reserved;
+	char text[384]; /* the device in words, or why not; NUL-terminated */
+};
+
+enum session_callback_kind { SESSION_HOST_FUNCTION, SESSION_STREAM_CALLBACK, SESSION_DESTRUCTOR };
+
+struct session_callback {
+	uint64_t kind; /* enum session_callback_kind */
+	uint64_t function, user, stream;
+	int64_t status;
+};
+
+struct session_memory {
+	uint64_t address, size, tag; /* the same address on both sides; tag: of the shared memory, 0: the allocation ends */
+	uint64_t flags;              /* of cuMemHostRegister */
+};
+
+#endif

@@ -1,0 +1,537 @@
+/*
+ * Calls to a worker: records out, answers in, one channel a thread. See remote.h.
+ */
+#include "client/remote.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/thread.h"
+
+#define CONNECT_MS 10000
+#define CONSTANTS 1024 /* answers that are kept */
+
+static struct wire_link *link_;
+static pthread_key_t thread_key;
+static __thread struct rm_thread *mine __attribute__((tls_model("initial-exec")));
+static uint64_t tickets __attribute__((aligned(128))); /* atomic */
+static uint64_t epoch = 1; /* atomic */
+static bool strict, closed, failed; /* failed: atomic */
+static char server[300];
+
+struct wire_link *
+rm_link(void)
+{
+	return link_;
+}
+
+bool
+rm_strict(void)
+{
+	return strict;
+}
+
+CUresult
+rm_lost(void)
+{
+	static bool said;
+
+	if (!closed && !__atomic_exchange_n(&said, true, __ATOMIC_RELAXED))
+		fw_error("client", "the server %s is lost: %s; all that this process had on its GPU is gone", server,
+		         wire_alive(link_) ? "no room for a channel" : wire_reason(link_));
+	return CUDA_ERROR_DEVICE_UNAVAILABLE;
+}
+
+static void
+end_thread(void *argument)
+{
+	struct rm_thread *thread = argument;
+
+	if (!closed)
+		wire_channel_close(thread->channel);
+	free(thread);
+}
+
+struct rm_thread *
+rm_thread(void)
+{
+	if (__builtin_expect(mine != NULL, 1))
+		return mine;
+	struct rm_thread *thread = closed ? NULL : calloc(1, sizeof(*thread));
+	if (thread && !(thread->channel = wire_channel_open(link_))) {
+		free(thread);
+		thread = NULL;
+	}
+	if (thread)
+		pthread_setspecific(thread_key, thread);
+	mine = thread;
+	return thread;
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------------------ */
+
+void
+rm_begin(struct rm_request *r, uint16_t kind, size_t bound)
+{
+	struct rm_thread *thread = rm_thread();
+
+	*r = (struct rm_request){ .channel = thread ? thread->channel : NULL, .kind = kind };
+	if (bound <= WIRE_PAYLOAD_MAX) {
+		r->record = r->channel ? wire_reserve(r->channel->to, (uint32_t)bound) : NULL;
+		if (!r->record)
+			r->channel = NULL;
+		else
+			r->out = (struct call_writer){ .data = r->record->payload, .size = bound };
+	} else if ((r->heap = malloc(bound))) {
+		r->out = (struct call_writer){ .data = r->heap, .size = bound };
+	}
+}
+
+static void
+publish(struct rm_request *r, struct wire_record *record, uint16_t kind, uint16_t flags, uint64_t more, uint32_t size)
+{
+	record->kind = kind;
+	record->flags = (uint16_t)(flags | (fw_thread.per_thread_stream ? SESSION_PER_THREAD : 0));
+	record->context = (uint64_t)(uintptr_t)fw_thread.ctx;
+	record->more = more;
+	record->size = size;
+	/* From here to the publication nothing waits: other threads' records may be behind this ticket. */
+	record->ticket = kind == SESSION_BLOB_PART ? 0 : __atomic_fetch_add(&tickets, 1, __ATOMIC_ACQ_REL);
+	if (flags & SESSION_ANSWER)
+		wire_publish_wake(r->channel->to, record);
+	else
+		wire_publish(r->channel->to, record);
+}
+
+static CUresult
+send(struct rm_request *r, uint16_t flags)
+{
+	if (!r->channel)
+		return rm_lost();
+	if (r->record) {
+		publish(r, r->record, r->kind, flags, 0, (uint32_t)r->out.at);
+		return CUDA_SUCCESS;
+	}
+	if (!r->heap)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	for (size_t at = 0; at < r->out.at; at += SESSION_CHUNK) {
+		size_t size = r->out.at - at < SESSION_CHUNK ? r->out.at - at : SESSION_CHUNK;
+		struct wire_record *part = wire_reserve(r->channel->to, (uint32_t)size);
+		if (!part)
+			return rm_lost();
+		memcpy(part->payload, r->heap + at, size);
+		publish(r, part, SESSION_BLOB_PART, 0, r->out.at, (uint32_t)size);
+	}
+	struct wire_record *last = wire_reserve(r->channel->to, 0);
+	if (!last)
+		return rm_lost();
+	publish(r, last, r->kind, flags | SESSION_BLOB, 0, 0);
+	return CUDA_SUCCESS;
+}
+
+bool
+rm_failed(void)
+{
+	return __atomic_load_n(&failed, __ATOMIC_RELAXED);
+}
+
+/* Errors of execution, which stay with the context (driver API, CUresult). */
+static bool
+is_sticky(CUresult result)
+{
+	return result == CUDA_ERROR_ILLEGAL_ADDRESS || result == CUDA_ERROR_LAUNCH_TIMEOUT || result == CUDA_ERROR_ASSERT ||
+	       (result >= CUDA_ERROR_HARDWARE_STACK_ERROR && result <= CUDA_ERROR_LAUNCH_FAILED);
+}
+
+CUresult
+rm_send(struct rm_request *r)
+{
+	if (strict || rm_failed())
+		return rm_do(r);
+	CUresult result = send(r, 0);
+	rm_end(r);
+	return result;
+}
+
+/* A part of an answer; false when out of memory. */
+static bool
+take_part(struct rm_request *r, const struct wire_record *header, const uint8_t *payload)
+{
+	if (header->flags & SESSION_OUTPUT) {
+		fwrite(payload, 1, header->size, stdout);
+		fflush(stdout);
+		return true;
+	}
+	if (r->sink) {
+		r->sink(r->user, payload, header->size);
+		return true;
+	}
+	uint8_t *more = realloc(r->parts, r->part_size + header->size + WIRE_PAYLOAD_MAX);
+	if (!more)
+		return false;
+	r->parts = more;
+	memcpy(r->parts + r->part_size, payload, header->size);
+	r->part_size += header->size;
+	return true;
+}
+
+CUresult
+rm_ask(struct rm_request *r, struct fw_cursor *in)
+{
+	struct wire_record header;
+	const uint8_t *payload;
+	bool whole = true;
+
+	*in = fw_cursor(NULL, 0);
+	CUresult result = send(r, SESSION_ANSWER);
+	if (result != CUDA_SUCCESS)
+		return result;
+	for (;;) {
+		payload = wire_wait(r->channel->from, &header, -1);
+		if (!payload)
+			return rm_lost();
+		if (!(header.flags & (SESSION_MORE | SESSION_OUTPUT)))
+			break;
+		whole &= take_part(r, &header, payload);
+		wire_release(r->channel->from);
+	}
+	r->answered = true;
+	if (r->parts && whole) { /* take_part() left room for the last one */
+		memcpy(r->parts + r->part_size, payload, header.size);
+		*in = fw_cursor(r->parts, r->part_size + header.size);
+	} else {
+		*in = fw_cursor(payload, header.size);
+	}
+	result = (CUresult)(int64_t)call_get_u64(in);
+	if (in->bad)
+		return CUDA_ERROR_UNKNOWN;
+	if (!whole)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (result == CUDA_SUCCESS)
+		result = (CUresult)header.more;
+	if (is_sticky(result))
+		__atomic_store_n(&failed, true, __ATOMIC_RELAXED);
+	return result;
+}
+
+void
+rm_end(struct rm_request *r)
+{
+	if (r->answered)
+		wire_release(r->channel->from);
+	free(r->heap);
+	free(r->parts);
+	r->answered = false;
+	r->heap = r->parts = NULL;
+}
+
+CUresult
+rm_do(struct rm_request *r)
+{
+	struct fw_cursor in;
+	CUresult result = rm_ask(r, &in);
+
+	rm_end(r);
+	return result;
+}
+
+/* ---- calls that rows can say --------------------------------------------------------------------------------------- */
+
+/* Answers that stay the same as long as the process lives: facts of the device. */
+static bool
+is_constant(enum cuda_call_id call)
+{
+	switch (call) {
+	case CALL_cuDeviceGet:
+	case CALL_cuDeviceGetCount:
+	case CALL_cuDeviceGetName:
+	case CALL_cuDeviceGetUuid:
+	case CALL_cuDeviceGetUuid_v2:
+	case CALL_cuDeviceTotalMem_v2:
+	case CALL_cuDeviceGetAttribute:
+	case CALL_cuDeviceGetProperties:
+	case CALL_cuDeviceComputeCapability:
+	case CALL_cuDeviceGetPCIBusId:
+	case CALL_cuDeviceGetByPCIBusId:
+	case CALL_cuDeviceCanAccessPeer:
+	case CALL_cuDeviceGetP2PAttribute:
+	case CALL_cuDeviceGetExecAffinitySupport:
+		return true;
+	default:
+		return false;
+	}
+}
+
+struct constant {
+	enum cuda_call_id call;
+	uint32_t input_size, answer_size;
+	uint8_t bytes[]; /* inputs, then the answer */
+};
+
+static struct constant *constants[CONSTANTS]; /* atomic pointers, never freed; open addressing */
+
+static uint32_t
+hash(enum cuda_call_id call, const uint8_t *bytes, size_t size)
+{
+	uint32_t h = 2166136261u ^ (uint32_t)call;
+
+	for (size_t n = 0; n < size; n++)
+		h = (h ^ bytes[n]) * 16777619u;
+	return h;
+}
+
+/* The place of a kept answer, or an empty one; NULL when there is no room. */
+static struct constant **
+find_constant(enum cuda_call_id call, const uint8_t *inputs, size_t size)
+{
+	uint32_t at = hash(call, inputs, size);
+
+	for (unsigned n = 0; n < CONSTANTS; n++) {
+		struct constant **place = &constants[(at + n) % CONSTANTS];
+		struct constant *c = __atomic_load_n(place, __ATOMIC_ACQUIRE);
+		if (!c || (c->call == call && c->input_size == size && memcmp(c->bytes, inputs, size) == 0))
+			return place;
+	}
+	return NULL;
+}
+
+static void
+keep_constant(struct constant **place, enum cuda_call_id call, const uint8_t *inputs, size_t size, const struct fw_cursor *answer)
+{
+	struct constant *c = malloc(sizeof(*c) + size + answer->size), *none = NULL;
+
+	if (!c)
+		return;
+	*c = (struct constant){ .call = call, .input_size = (uint32_t)size, .answer_size = (uint32_t)answer->size };
+	memcpy(c->bytes, inputs, size);
+	memcpy(c->bytes + size, answer->data, answer->size);
+	if (!__atomic_compare_exchange_n(place, &none, c, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		free(c);
+}
+
+static CUresult
+unpack(struct fw_cursor *in, enum cuda_call_id call, const void *const *args)
+{
+	bool is_broken = false;
+	CUresult result = call_unpack_reply(in, call, args, &is_broken);
+
+	if (is_broken)
+		fw_error("client", "%s: the server's answer makes no sense", call_descs[call].name);
+	return result;
+}
+
+static CUresult
+call_constant(enum cuda_call_id call, const void *const *args)
+{
+	uint8_t inputs[256];
+	struct call_writer out = { .data = inputs, .size = sizeof(inputs) };
+	struct rm_request r;
+	struct fw_cursor in;
+
+	bool fits = call_pack(&out, call, args) && !out.bad;
+	struct constant **place = fits ? find_constant(call, inputs, out.at) : NULL;
+	struct constant *kept = place ? __atomic_load_n(place, __ATOMIC_ACQUIRE) : NULL;
+	if (kept) {
+		in = fw_cursor(kept->bytes + kept->input_size, kept->answer_size);
+		return unpack(&in, call, args);
+	}
+	rm_begin(&r, (uint16_t)call, call_pack_bound(call, args));
+	call_pack(&r.out, call, args);
+	CUresult result = rm_ask(&r, &in);
+	if (r.answered) {
+		in.at = 0; /* call_unpack_reply() reads the result too */
+		if (place && result == CUDA_SUCCESS)
+			keep_constant(place, call, inputs, out.at, &in);
+		CUresult unpacked = unpack(&in, call, args);
+		result = result == CUDA_SUCCESS ? unpacked : result;
+	}
+	rm_end(&r);
+	return result;
+}
+
+/* Calls after which a handle, an address range or an attribute may not be what it was. */
+static bool
+ends_something(enum cuda_call_id call)
+{
+	static const char *const words[] = { "Free", "Unmap", "Unload", "Destroy", "Reset", "Release", "SetAttribute", "SetLimit", "Trim" };
+	static uint8_t known[CALL_COUNT]; /* atomic: 1 no, 2 yes */
+	uint8_t answer = __atomic_load_n(&known[call], __ATOMIC_RELAXED);
+
+	if (!answer) {
+		answer = 1;
+		for (size_t n = 0; n < sizeof(words) / sizeof(words[0]); n++)
+			if (strstr(call_descs[call].name, words[n]))
+				answer = 2;
+		__atomic_store_n(&known[call], answer, __ATOMIC_RELAXED);
+	}
+	return answer == 2;
+}
+
+uint64_t
+rm_epoch(void)
+{
+	return __atomic_load_n(&epoch, __ATOMIC_ACQUIRE);
+}
+
+/*
+ * A call whose answer nobody needs. The first time it is awaited, because what is wrong with it has to be told at once (a handle that is
+ * none, an address outside); one that says the same again is not, until something ends that it may name.
+ */
+static CUresult
+send_or_ask(struct rm_request *r)
+{
+	struct rm_thread *thread = rm_thread();
+	uint64_t h = 0xcbf29ce484222325u ^ r->kind ^ (uint64_t)(uintptr_t)fw_thread.ctx * 0x9e3779b97f4a7c15u ^ fw_thread.per_thread_stream;
+
+	if (!r->record || r->out.bad)
+		return rm_do(r);
+	for (size_t n = 0; n + 8 <= r->out.at; n += 8) {
+		uint64_t word;
+		memcpy(&word, r->out.data + n, 8);
+		h = (h ^ word) * 0x100000001b3u;
+		h ^= h >> 29;
+	}
+	uint64_t now = rm_epoch();
+	unsigned at = (unsigned)(h >> 40) % RM_ACCEPTED;
+	if (thread->accepted[at].hash == h && thread->accepted[at].epoch == now)
+		return rm_send(r);
+	CUresult result = rm_do(r);
+	if (result == CUDA_SUCCESS) {
+		thread->accepted[at].hash = h;
+		thread->accepted[at].epoch = now;
+	}
+	return result;
+}
+
+CUresult
+rm_call(enum cuda_call_id call, const void *const *args)
+{
+	struct rm_request r;
+	struct fw_cursor in;
+
+	if (is_constant(call))
+		return call_constant(call, args);
+	if (ends_something(call))
+		__atomic_add_fetch(&epoch, 1, __ATOMIC_ACQ_REL);
+	rm_begin(&r, (uint16_t)call, call_pack_bound(call, args));
+	if (!call_pack(&r.out, call, args) && r.channel) {
+		rm_end(&r);
+		fw_warn_once("client", "%s: what its arguments point to is not forwarded to a server", call_descs[call].name);
+		return CUDA_ERROR_NOT_SUPPORTED;
+	}
+	if (call_descs[call].class == CALL_CLASS_ASYNC && !ends_something(call))
+		return send_or_ask(&r);
+	CUresult result = rm_ask(&r, &in);
+	if (r.answered) {
+		in.at = 0;
+		CUresult unpacked = unpack(&in, call, args);
+		result = result == CUDA_SUCCESS ? unpacked : result;
+	}
+	rm_end(&r);
+	return result;
+}
+
+static CUresult
+primary_context(CUcontext *ctx, CUdevice dev)
+{
+	static CUcontext known[16]; /* atomic: it never changes */
+	struct rm_request r;
+	struct fw_cursor in;
+
+	if ((unsigned)dev < 16 && (*ctx = __atomic_load_n(&known[dev], __ATOMIC_RELAXED)))
+		return CUDA_SUCCESS;
+	rm_begin(&r, SESSION_PRIMARY_CONTEXT, 8);
+	call_put_u64(&r.out, (uint64_t)(int64_t)dev);
+	CUresult result = rm_ask(&r, &in);
+	*ctx = (CUcontext)(uintptr_t)call_get_u64(&in);
+	rm_end(&r);
+	if (result == CUDA_SUCCESS && (unsigned)dev < 16)
+		__atomic_store_n(&known[dev], *ctx, __ATOMIC_RELAXED);
+	return result;
+}
+
+#include "client_remote.inc"
+
+const struct cuda_ops *
+rm_ops_table(void)
+{
+	return &rm_ops;
+}
+
+/* ---- the link ------------------------------------------------------------------------------------------------------ */
+
+CUresult
+rm_open(const char *text, const struct cuda_ops **ops)
+{
+	struct wire_address address;
+	struct session_hello hello = { .magic = SESSION_MAGIC, .protocol = call_protocol_hash(), .version = FARWARP_VERSION,
+		.pid = (uint32_t)getpid() };
+	struct session_welcome welcome;
+	size_t size = sizeof(welcome);
+	const char *token = getenv("FARWARP_TOKEN"), *wish = getenv("FARWARP_STRICT");
+	char error[256];
+
+	if (!wire_address_parse(text, &address, error)) {
+		fw_error("client", "FARWARP_SERVER: %s", error);
+		return CUDA_ERROR_INVALID_VALUE;
+	}
+	wire_address_format(&address, server, sizeof(server));
+	if (token && strlen(token) >= sizeof(hello.token)) {
+		fw_error("client", "FARWARP_TOKEN has more than %zu characters", sizeof(hello.token) - 1);
+		return CUDA_ERROR_INVALID_VALUE;
+	}
+	if (token)
+		memcpy(hello.token, token, strlen(token));
+	link_ = wire_connect(&address, &hello, sizeof(hello), &welcome, &size, CONNECT_MS, error);
+	if (!link_) {
+		fw_error("client", "%s", error);
+		return CUDA_ERROR_SYSTEM_NOT_READY;
+	}
+	welcome.text[sizeof(welcome.text) - 1] = welcome.version[sizeof(welcome.version) - 1] = 0;
+	CUresult result = CUDA_ERROR_SYSTEM_NOT_READY;
+	if (size != sizeof(welcome) || memcmp(welcome.magic, SESSION_MAGIC, sizeof(SESSION_MAGIC)) != 0)
+		fw_error("client", "%s is no farwarp server", server);
+	else if (welcome.result != CUDA_SUCCESS)
+		fw_error("client", "the server %s refuses: %s", server, welcome.text);
+	else if (welcome.protocol != hello.protocol)
+		fw_error("client", "the server %s is farwarp %s; this is %s: use the same version on both", server, welcome.version, hello.version);
+	else
+		result = CUDA_SUCCESS;
+	if (welcome.result != CUDA_SUCCESS && size == sizeof(welcome))
+		result = (CUresult)welcome.result;
+	if (result == CUDA_SUCCESS && pthread_key_create(&thread_key, end_thread) != 0)
+		result = CUDA_ERROR_OUT_OF_MEMORY;
+	if (result != CUDA_SUCCESS) {
+		wire_close(link_);
+		link_ = NULL;
+		return result;
+	}
+	strict = wish && *wish && strcmp(wish, "0") != 0;
+	fw_info("client", "server %s: %s", server, welcome.text);
+	*ops = &rm_ops;
+	return CUDA_SUCCESS;
+}
+
+void
+rm_close(void)
+{
+	struct rm_request r;
+
+	if (wire_alive(link_)) {
+		rm_begin(&r, SESSION_FLUSH, 0);
+		rm_do(&r);
+	}
+	closed = true;
+}
+
+void
+rm_after_fork(void)
+{
+	closed = true;
+	mine = NULL;
+	wire_after_fork(link_);
+}

@@ -1,0 +1,103 @@
+/*
+ * The device behind a server, as an implementation of struct cuda_ops: what its files share.
+ *
+ * remote.c packs and asks; calls that rows can say are generated (client_remote.inc), the others are written by hand in remote_copy.c
+ * (host memory), remote_launch.c (kernels, callbacks), remote_module.c (images), remote_graph.c. Each has its other half of the same
+ * name in src/server.
+ */
+#ifndef CL_REMOTE_H
+#define CL_REMOTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "call/pack.h"
+#include "call/session.h"
+#include "wire/wire.h"
+
+/*
+ * Connects to the server that `address` names. CUDA_ERROR_INVALID_VALUE for an address that is none, CUDA_ERROR_SYSTEM_NOT_READY for a
+ * server that is not there or refuses, else what opening the device answered there; the log has the reason. *ops is valid for the life
+ * of the process.
+ */
+CUresult rm_open(const char *address, const struct cuda_ops **ops);
+/* At process exit: what kernels printed comes home; the link ends. */
+void rm_close(void);
+void rm_after_fork(void);
+
+/* Whether the context is known to have failed: then every call is awaited, as each of them has to tell it. */
+bool rm_failed(void);
+
+/* One record on its way, and its answer. On the caller's stack. */
+struct rm_request {
+	struct wire_channel *channel; /* of this thread; NULL: the server is lost */
+	struct wire_record *record;   /* being filled; NULL if the inputs are collected in `heap` */
+	uint8_t *heap, *parts;        /* larger inputs; larger answers */
+	size_t part_size;
+	uint16_t kind;
+	struct call_writer out;       /* where the inputs go */
+	bool answered;                /* an answer lies in the ring, to be released */
+	/* If set, takes parts of the answer as they come, instead of collecting them. */
+	void (*sink)(void *user, const uint8_t *bytes, size_t size);
+	void *user;
+};
+
+/* Begins a record with up to `bound` bytes of inputs. Errors are kept and reported by rm_send or rm_ask. */
+void rm_begin(struct rm_request *r, uint16_t kind, size_t bound);
+/* Sends it without awaiting an answer. With FARWARP_STRICT=1 it is awaited all the same. */
+CUresult rm_send(struct rm_request *r);
+/* Sends it, awaits the answer: its CUresult, and *in over what follows it, until rm_end(). */
+CUresult rm_ask(struct rm_request *r, struct fw_cursor *in);
+void rm_end(struct rm_request *r);
+/* Sends it, awaits the answer and its result alone. */
+CUresult rm_do(struct rm_request *r);
+
+/* A call that rows can say. */
+CUresult rm_call(enum cuda_call_id call, const void *const *args);
+
+/* The sticky error after the server was lost; said once on the log. */
+CUresult rm_lost(void);
+struct wire_link *rm_link(void);
+
+/* A launch that the worker has accepted: one like it need not be awaited. */
+struct rm_shape {
+	uint64_t function, stream, context, epoch;
+	uint32_t grid[3], block[3];
+	uint32_t shared, cooperative;
+	uint64_t param_bytes;
+};
+/* An address range that the worker said is the device's. */
+struct rm_range {
+	uint64_t base, size, epoch;
+};
+#define RM_SHAPES 256 /* a power of two */
+#define RM_ACCEPTED 256
+#define RM_RANGES 8
+
+/* What a thread keeps. In memory of its own: a library that is opened late has little room for thread-local variables. */
+struct rm_thread {
+	struct wire_channel *channel;
+	struct rm_shape shapes[RM_SHAPES];
+	struct rm_range ranges[RM_RANGES];
+	struct {
+		uint64_t hash, epoch;
+	} accepted[RM_ACCEPTED]; /* calls that the worker took without an error, by all that they say */
+	unsigned next_range;
+};
+/* The calling thread's, with a channel; NULL: the server is lost, or out of memory. */
+struct rm_thread *rm_thread(void);
+bool rm_strict(void);
+
+/* The operations themselves, for calls that are made of others. */
+const struct cuda_ops *rm_ops_table(void);
+/* Grows with each call that may end an object or change what the worker accepts: what was learnt before it no longer counts. */
+uint64_t rm_epoch(void);
+
+/* remote_copy.c: whether host memory at `p` is shared with the worker at the same address. */
+bool rm_is_shared(const void *p, size_t size);
+
+/* Hand-written calls. */
+#include "client_remote_hand.h"
+
+#endif

@@ -1,0 +1,674 @@
+/*
+ * Copies between this process's memory and the device behind the server, and host memory that both share.
+ *
+ * Pageable memory travels in the records, in chunks, so that the worker copies one while the next is written. Pinned memory is shared
+ * with the worker at the same address where the link can (one host): then a copy is a record without bytes, and kernels reach it. Over a
+ * network pinned memory is ordinary memory: copies work, kernels do not reach it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "call/sizes.h"
+#include "client/remote.h"
+
+#define INLINE (WIRE_PAYLOAD_MAX - 64) /* bytes of a copy that fit into one record */
+
+/* ---- pinned host memory -------------------------------------------------------------------------------------------- */
+
+struct pinned {
+	struct pinned *next;
+	uintptr_t address;
+	size_t size;
+	unsigned flags;
+	bool shared; /* the worker has it at the same address */
+	bool ours;   /* allocated here; else registered by the program */
+};
+
+static struct pinned *all_pinned; /* guarded by pinned_lock; read without it for emptiness */
+static pthread_rwlock_t pinned_lock = PTHREAD_RWLOCK_INITIALIZER;
+static uint64_t memory_tags;
+
+/* With the lock held. */
+static struct pinned **
+find_pinned(const void *p, size_t size)
+{
+	for (struct pinned **at = &all_pinned; *at; at = &(*at)->next)
+		if ((uintptr_t)p - (*at)->address < (*at)->size && size <= (*at)->size - ((uintptr_t)p - (*at)->address))
+			return at;
+	return NULL;
+}
+
+bool
+rm_is_shared(const void *p, size_t size)
+{
+	if (!__atomic_load_n(&all_pinned, __ATOMIC_RELAXED))
+		return false;
+	pthread_rwlock_rdlock(&pinned_lock);
+	struct pinned **found = find_pinned(p, size);
+	bool shared = found && (*found)->shared;
+	pthread_rwlock_unlock(&pinned_lock);
+	return shared;
+}
+
+static CUresult
+tell_memory(const void *address, size_t size, uint64_t tag, unsigned flags)
+{
+	struct session_memory memory = { (uint64_t)(uintptr_t)address, size, tag, flags };
+	struct rm_request r;
+
+	rm_begin(&r, SESSION_MEMORY, sizeof(memory));
+	call_put(&r.out, &memory, sizeof(memory));
+	return rm_do(&r);
+}
+
+/* An address where neither process is likely to have anything: far from where kernels and loaders put things on 48-bit machines. */
+static void *
+unlikely_address(void)
+{
+	uint64_t random = 0;
+
+	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		random = (uint64_t)(uintptr_t)&random * 0x9e3779b97f4a7c15u;
+	return (void *)(uintptr_t)(0x200000000000u + (random % 0x200000000000u & ~0x1fffffull));
+}
+
+/* Memory that this process and the worker have at one address; where it is taken in one of them, another try. */
+static void *
+share_memory(size_t size, unsigned flags, CUresult *result)
+{
+	void *memory = NULL;
+
+	*result = CUDA_ERROR_OUT_OF_MEMORY;
+	int fd = memfd_create("farwarp-pinned", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || ftruncate(fd, (off_t)size) != 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+		goto out;
+	for (unsigned tries = 0; tries < 8; tries++) {
+		uint64_t tag = __atomic_add_fetch(&memory_tags, 1, __ATOMIC_RELAXED);
+		memory = mmap(unlikely_address(), size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+		if (memory == MAP_FAILED) {
+			memory = NULL;
+			if (errno == EEXIST)
+				continue;
+			break;
+		}
+		*result = wire_share(rm_link(), fd, size, tag) ? tell_memory(memory, size, tag, flags) : rm_lost();
+		if (*result != CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED)
+			break;
+		munmap(memory, size);
+		memory = NULL;
+	}
+	if (*result == CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED)
+		*result = CUDA_ERROR_OUT_OF_MEMORY;
+	if (*result != CUDA_SUCCESS && memory) {
+		munmap(memory, size);
+		memory = NULL;
+	}
+out:
+	if (fd >= 0)
+		close(fd);
+	return memory;
+}
+
+CUresult
+rm_cuMemHostAlloc(void **pp, size_t bytesize, unsigned Flags)
+{
+	CUresult result = CUDA_SUCCESS;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (bytesize + page - 1) & ~(page - 1);
+
+	if (!bytesize || Flags & ~7u)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (size < bytesize)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	struct pinned *pinned = calloc(1, sizeof(*pinned));
+	if (!pinned)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	bool shared = wire_can_share(rm_link());
+	void *memory = shared ? share_memory(size, Flags, &result)
+		: mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (!memory || memory == MAP_FAILED) {
+		free(pinned);
+		return result != CUDA_SUCCESS ? result : CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	*pinned = (struct pinned){ .address = (uintptr_t)memory, .size = size, .flags = Flags, .shared = shared, .ours = true };
+	pthread_rwlock_wrlock(&pinned_lock);
+	pinned->next = all_pinned;
+	__atomic_store_n(&all_pinned, pinned, __ATOMIC_RELEASE);
+	pthread_rwlock_unlock(&pinned_lock);
+	*pp = memory;
+	return CUDA_SUCCESS;
+}
+
+CUresult
+rm_cuMemAllocHost_v2(void **pp, size_t bytesize)
+{
+	return rm_cuMemHostAlloc(pp, bytesize, 0);
+}
+
+/* Takes a record out; NULL if `p` begins none of that sort. */
+static struct pinned *
+take_pinned(const void *p, bool ours)
+{
+	pthread_rwlock_wrlock(&pinned_lock);
+	struct pinned **found = find_pinned(p, 1), *pinned = found ? *found : NULL;
+	if (pinned && (pinned->address != (uintptr_t)p || pinned->ours != ours))
+		pinned = NULL;
+	if (pinned)
+		__atomic_store_n(found, pinned->next, __ATOMIC_RELEASE);
+	pthread_rwlock_unlock(&pinned_lock);
+	return pinned;
+}
+
+CUresult
+rm_cuMemFreeHost(void *p)
+{
+	struct pinned *pinned = take_pinned(p, true);
+	CUresult result = CUDA_SUCCESS;
+
+	if (!pinned)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (pinned->shared)
+		result = tell_memory(p, pinned->size, 0, 0); /* waits for what uses it */
+	else
+		result = rm_ops_table()->cuCtxSynchronize();
+	munmap(p, pinned->size);
+	free(pinned);
+	return result;
+}
+
+/* The program's own memory: it counts as pinned, but its pages are not shared, so kernels do not reach it. */
+CUresult
+rm_cuMemHostRegister_v2(void *p, size_t bytesize, unsigned Flags)
+{
+	if (!p || !bytesize || Flags & ~15u)
+		return CUDA_ERROR_INVALID_VALUE;
+	struct pinned *pinned = calloc(1, sizeof(*pinned));
+	if (!pinned)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	*pinned = (struct pinned){ .address = (uintptr_t)p, .size = bytesize, .flags = Flags };
+	pthread_rwlock_wrlock(&pinned_lock);
+	bool taken = find_pinned(p, 1) || find_pinned((const char *)p + bytesize - 1, 1);
+	if (!taken) {
+		pinned->next = all_pinned;
+		__atomic_store_n(&all_pinned, pinned, __ATOMIC_RELEASE);
+	}
+	pthread_rwlock_unlock(&pinned_lock);
+	if (!taken)
+		return CUDA_SUCCESS;
+	free(pinned);
+	return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+}
+
+CUresult
+rm_cuMemHostRegister(void *p, size_t bytesize, unsigned Flags)
+{
+	return rm_cuMemHostRegister_v2(p, bytesize, Flags);
+}
+
+CUresult
+rm_cuMemHostUnregister(void *p)
+{
+	struct pinned *pinned = take_pinned(p, false);
+
+	free(pinned);
+	return pinned ? CUDA_SUCCESS : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
+}
+
+static bool
+pinned_facts(const void *p, struct pinned *facts)
+{
+	pthread_rwlock_rdlock(&pinned_lock);
+	struct pinned **found = find_pinned(p, 1);
+	if (found)
+		*facts = **found;
+	pthread_rwlock_unlock(&pinned_lock);
+	return found;
+}
+
+CUresult
+rm_cuMemHostGetDevicePointer_v2(CUdeviceptr *pdptr, void *p, unsigned Flags)
+{
+	struct pinned facts;
+
+	if (Flags || !pinned_facts(p, &facts))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!facts.shared) {
+		fw_warn_once("client", "kernels cannot reach this host memory through the server; it is %s", facts.ours ? "not on this host" :
+		             "memory of the program's own (cuMemHostRegister)");
+		return CUDA_ERROR_NOT_SUPPORTED;
+	}
+	*pdptr = (CUdeviceptr)(uintptr_t)p;
+	return CUDA_SUCCESS;
+}
+
+CUresult
+rm_cuMemHostGetFlags(unsigned *pFlags, void *p)
+{
+	struct pinned facts;
+
+	if (!pinned_facts(p, &facts))
+		return CUDA_ERROR_INVALID_VALUE;
+	*pFlags = facts.flags;
+	return CUDA_SUCCESS;
+}
+
+/* ---- where an address is ------------------------------------------------------------------------------------------- */
+
+/* Whether the device behind the server knows the address. Asked once for each allocation, until something is freed. */
+static bool
+is_device(uint64_t p)
+{
+	struct rm_thread *thread = rm_thread();
+	CUdeviceptr base = 0;
+	size_t size = 0;
+	uint64_t epoch = rm_epoch();
+
+	for (unsigned n = 0; thread && n < RM_RANGES; n++)
+		if (thread->ranges[n].epoch == epoch && p - thread->ranges[n].base < thread->ranges[n].size)
+			return true;
+	if (rm_ops_table()->cuMemGetAddressRange_v2(&base, &size, p) != CUDA_SUCCESS || p - base >= size)
+		return false;
+	if (thread)
+		thread->ranges[thread->next_range++ % RM_RANGES] = (struct rm_range){ base, size, epoch };
+	return true;
+}
+
+/* How the worker reaches a side of a copy. */
+enum place { PLACE_WORKER, PLACE_HERE };
+
+static enum place
+host_place(const void *p, size_t size)
+{
+	return rm_is_shared(p, size) ? PLACE_WORKER : PLACE_HERE;
+}
+
+static enum place
+any_place(uint64_t p, size_t size)
+{
+	return rm_is_shared((const void *)(uintptr_t)p, size) || is_device(p) ? PLACE_WORKER : PLACE_HERE;
+}
+
+/* ---- rows of bytes ------------------------------------------------------------------------------------------------- */
+
+/* Both sides of the copy are the worker's: addresses alone travel. `call` is one of the unified copies. */
+static CUresult
+copy_there(bool async, uint64_t dst, uint64_t src, size_t size, CUstream stream)
+{
+	struct rm_request r;
+
+	rm_begin(&r, async ? CALL_cuMemcpyAsync : CALL_cuMemcpy, 32);
+	call_put_u64(&r.out, dst);
+	call_put_u64(&r.out, src);
+	call_put_u64(&r.out, size);
+	call_put_u64(&r.out, (uint64_t)(uintptr_t)stream);
+	return rm_do(&r);
+}
+
+static CUresult
+copy_in(bool async, uint64_t dst, const uint8_t *src, size_t size, CUstream stream)
+{
+	struct rm_request r;
+	size_t at = 0;
+
+	do {
+		size_t part = size - at <= INLINE ? size - at : SESSION_CHUNK;
+		rm_begin(&r, async ? CALL_cuMemcpyHtoDAsync_v2 : CALL_cuMemcpyHtoD_v2, part + 24);
+		call_put_u64(&r.out, dst + at);
+		call_put_u64(&r.out, part);
+		call_put_u64(&r.out, (uint64_t)(uintptr_t)stream);
+		if (!r.out.bad && r.out.data)
+			memcpy(r.out.data + r.out.at, src + at, part);
+		r.out.at += part;
+		at += part;
+		if (at == size)
+			return rm_do(&r);
+		CUresult result = rm_send(&r);
+		if (result != CUDA_SUCCESS)
+			return result;
+	} while (1);
+}
+
+struct target {
+	uint8_t *at;
+	size_t left;
+};
+
+static void
+take_bytes(void *user, const uint8_t *bytes, size_t size)
+{
+	struct target *target = user;
+
+	if (size > target->left)
+		size = target->left; /* a server that sends more than was asked for */
+	memcpy(target->at, bytes, size);
+	target->at += size;
+	target->left -= size;
+}
+
+static CUresult
+copy_out(bool async, uint8_t *dst, uint64_t src, size_t size, CUstream stream)
+{
+	struct rm_request r;
+	struct fw_cursor in;
+	struct target target = { dst, size };
+
+	rm_begin(&r, async ? CALL_cuMemcpyDtoHAsync_v2 : CALL_cuMemcpyDtoH_v2, 24);
+	r.sink = take_bytes;
+	r.user = &target;
+	call_put_u64(&r.out, src);
+	call_put_u64(&r.out, size);
+	call_put_u64(&r.out, (uint64_t)(uintptr_t)stream);
+	CUresult result = rm_ask(&r, &in);
+	rm_end(&r);
+	if (result == CUDA_SUCCESS && target.left)
+		result = CUDA_ERROR_UNKNOWN;
+	return result;
+}
+
+static CUresult
+copy(bool async, uint64_t dst, enum place to, uint64_t src, enum place from, size_t size, CUstream stream)
+{
+	if (!size)
+		return CUDA_SUCCESS;
+	if (to == PLACE_WORKER && from == PLACE_WORKER)
+		return copy_there(async, dst, src, size, stream);
+	if (to == PLACE_WORKER)
+		return copy_in(async, dst, (const uint8_t *)(uintptr_t)src, size, stream);
+	if (from == PLACE_WORKER)
+		return copy_out(async, (uint8_t *)(uintptr_t)dst, src, size, stream);
+	/* Host to host is synchronous, after what the stream holds. */
+	CUresult result = async ? rm_ops_table()->cuStreamSynchronize(stream) : rm_ops_table()->cuStreamSynchronize(NULL);
+	if (result == CUDA_SUCCESS)
+		memmove((void *)(uintptr_t)dst, (const void *)(uintptr_t)src, size);
+	return result;
+}
+
+CUresult
+rm_cuMemcpyHtoD_v2(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount)
+{
+	return copy(false, dstDevice, PLACE_WORKER, (uintptr_t)srcHost, host_place(srcHost, ByteCount), ByteCount, NULL);
+}
+
+CUresult
+rm_cuMemcpyHtoDAsync_v2(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount, CUstream hStream)
+{
+	return copy(true, dstDevice, PLACE_WORKER, (uintptr_t)srcHost, host_place(srcHost, ByteCount), ByteCount, hStream);
+}
+
+CUresult
+rm_cuMemcpyDtoH_v2(void *dstHost, CUdeviceptr srcDevice, size_t ByteCount)
+{
+	return copy(false, (uintptr_t)dstHost, host_place(dstHost, ByteCount), srcDevice, PLACE_WORKER, ByteCount, NULL);
+}
+
+CUresult
+rm_cuMemcpyDtoHAsync_v2(void *dstHost, CUdeviceptr srcDevice, size_t ByteCount, CUstream hStream)
+{
+	return copy(true, (uintptr_t)dstHost, host_place(dstHost, ByteCount), srcDevice, PLACE_WORKER, ByteCount, hStream);
+}
+
+CUresult
+rm_cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount)
+{
+	return copy(false, dst, any_place(dst, ByteCount), src, any_place(src, ByteCount), ByteCount, NULL);
+}
+
+CUresult
+rm_cuMemcpyAsync(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount, CUstream hStream)
+{
+	return copy(true, dst, any_place(dst, ByteCount), src, any_place(src, ByteCount), ByteCount, hStream);
+}
+
+/* ---- boxes of bytes ------------------------------------------------------------------------------------------------ */
+
+/*
+ * A side of a 2-D or 3-D copy that lies in this process: its rows travel packed, and the worker is told a pitch and height that fit.
+ */
+struct box {
+	uint8_t *at;
+	size_t pitch, slice; /* bytes from row to row, from plane to plane */
+};
+
+static size_t
+box_bytes(const CUDA_MEMCPY3D *c)
+{
+	size_t rows, bytes;
+
+	if (__builtin_mul_overflow(c->Height, c->Depth, &rows) || __builtin_mul_overflow(rows, c->WidthInBytes, &bytes))
+		return SIZE_MAX;
+	return bytes;
+}
+
+static struct box
+box_of(const void *host, size_t pitch, size_t height, size_t x, size_t y, size_t z, const CUDA_MEMCPY3D *c)
+{
+	pitch = pitch ? pitch : c->WidthInBytes + x;
+	height = height ? height : c->Height + y;
+	return (struct box){ (uint8_t *)(uintptr_t)host + (z * height + y) * pitch + x, pitch, pitch * height };
+}
+
+static void
+gather(uint8_t *to, const struct box *box, const CUDA_MEMCPY3D *c)
+{
+	for (size_t z = 0; z < c->Depth; z++)
+		for (size_t y = 0; y < c->Height; y++, to += c->WidthInBytes)
+			memcpy(to, box->at + z * box->slice + y * box->pitch, c->WidthInBytes);
+}
+
+static void
+scatter(const struct box *box, const uint8_t *from, const CUDA_MEMCPY3D *c)
+{
+	for (size_t z = 0; z < c->Depth; z++)
+		for (size_t y = 0; y < c->Height; y++, from += c->WidthInBytes)
+			memcpy(box->at + z * box->slice + y * box->pitch, from, c->WidthInBytes);
+}
+
+/* Says where a side lies: true: in this process. A unified address that only this process knows becomes a host one. */
+static bool
+side_is_here(CUmemorytype *type, const void *host, CUdeviceptr *device, size_t size, const void **where)
+{
+	if (*type == CU_MEMORYTYPE_HOST) {
+		*where = host;
+		if (host_place(host, size) == PLACE_HERE)
+			return true;
+		*type = CU_MEMORYTYPE_UNIFIED;
+		*device = (CUdeviceptr)(uintptr_t)host;
+		return false;
+	}
+	*where = (const void *)(uintptr_t)*device;
+	if (*type == CU_MEMORYTYPE_UNIFIED && any_place(*device, size) == PLACE_HERE) {
+		*type = CU_MEMORYTYPE_HOST;
+		return true;
+	}
+	return false;
+}
+
+/*
+ * `call` is the 3-D, or a 2-D copy; *c holds either. The worker gets the structure with host sides rewritten to packed rows, then, for a
+ * source here, the rows.
+ */
+static CUresult
+copy_box(enum cuda_call_id call, const CUDA_MEMCPY3D *given, CUstream stream)
+{
+	CUDA_MEMCPY3D c = *given;
+	const void *src, *dst;
+	struct rm_request r;
+	struct fw_cursor in;
+	size_t bytes = box_bytes(&c);
+
+	if (bytes == 0)
+		return CUDA_SUCCESS;
+	size_t one = c.WidthInBytes; /* enough to say where a side lies */
+	bool from_here = side_is_here(&c.srcMemoryType, c.srcHost, &c.srcDevice, one, &src);
+	bool to_here = side_is_here(&c.dstMemoryType, c.dstHost, &c.dstDevice, one, &dst);
+	if ((from_here || to_here) && bytes > SESSION_BLOB_MAX - 4096)
+		return CUDA_ERROR_INVALID_VALUE;
+	struct box source = box_of(src, c.srcPitch, c.srcHeight, c.srcXInBytes, c.srcY, c.srcZ, &c);
+	struct box target = box_of(dst, c.dstPitch, c.dstHeight, c.dstXInBytes, c.dstY, c.dstZ, &c);
+	if (from_here && ((c.srcPitch && c.srcPitch < c.WidthInBytes + c.srcXInBytes) || !src))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (to_here && ((c.dstPitch && c.dstPitch < c.WidthInBytes + c.dstXInBytes) || !dst))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (from_here && to_here) {
+		CUresult result = rm_ops_table()->cuStreamSynchronize(stream);
+		for (size_t z = 0; result == CUDA_SUCCESS && z < c.Depth; z++)
+			for (size_t y = 0; y < c.Height; y++)
+				memmove(target.at + z * target.slice + y * target.pitch, source.at + z * source.slice + y * source.pitch, c.WidthInBytes);
+		return result;
+	}
+	if (from_here) {
+		c.srcXInBytes = c.srcY = c.srcZ = 0;
+		c.srcPitch = c.WidthInBytes;
+		c.srcHeight = c.Height;
+		c.srcHost = NULL;
+	}
+	if (to_here) {
+		c.dstXInBytes = c.dstY = c.dstZ = 0;
+		c.dstPitch = c.WidthInBytes;
+		c.dstHeight = c.Height;
+		c.dstHost = NULL;
+	}
+	rm_begin(&r, (uint16_t)call, sizeof(c) + 32 + (from_here ? bytes : 0));
+	call_put(&r.out, &c, sizeof(c));
+	call_put_u64(&r.out, (uint64_t)(uintptr_t)stream);
+	call_put_u64(&r.out, from_here ? bytes : 0);
+	call_put_u64(&r.out, to_here ? bytes : 0);
+	if (from_here && r.out.data && !r.out.bad && bytes <= r.out.size - r.out.at) {
+		gather(r.out.data + r.out.at, &source, &c);
+		r.out.at += bytes;
+	}
+	CUresult result = rm_ask(&r, &in);
+	if (result == CUDA_SUCCESS && to_here) {
+		const uint8_t *rows = fw_cursor_bytes(&in, bytes);
+		if (rows)
+			scatter(&target, rows, &c);
+		else
+			result = CUDA_ERROR_UNKNOWN;
+	}
+	rm_end(&r);
+	return result;
+}
+
+static CUDA_MEMCPY3D
+widen(const CUDA_MEMCPY2D *c)
+{
+	return (CUDA_MEMCPY3D){ .srcXInBytes = c->srcXInBytes, .srcY = c->srcY, .srcMemoryType = c->srcMemoryType, .srcHost = c->srcHost,
+		.srcDevice = c->srcDevice, .srcArray = c->srcArray, .srcPitch = c->srcPitch, .dstXInBytes = c->dstXInBytes, .dstY = c->dstY,
+		.dstMemoryType = c->dstMemoryType, .dstHost = c->dstHost, .dstDevice = c->dstDevice, .dstArray = c->dstArray,
+		.dstPitch = c->dstPitch, .WidthInBytes = c->WidthInBytes, .Height = c->Height, .Depth = 1 };
+}
+
+CUresult
+rm_cuMemcpy2D_v2(const CUDA_MEMCPY2D *pCopy)
+{
+	if (!pCopy)
+		return CUDA_ERROR_INVALID_VALUE;
+	CUDA_MEMCPY3D c = widen(pCopy);
+	return copy_box(CALL_cuMemcpy2D_v2, &c, NULL);
+}
+
+CUresult
+rm_cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *pCopy)
+{
+	if (!pCopy)
+		return CUDA_ERROR_INVALID_VALUE;
+	CUDA_MEMCPY3D c = widen(pCopy);
+	return copy_box(CALL_cuMemcpy2DUnaligned_v2, &c, NULL);
+}
+
+CUresult
+rm_cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *pCopy, CUstream hStream)
+{
+	if (!pCopy)
+		return CUDA_ERROR_INVALID_VALUE;
+	CUDA_MEMCPY3D c = widen(pCopy);
+	return copy_box(CALL_cuMemcpy2DAsync_v2, &c, hStream);
+}
+
+CUresult
+rm_cuMemcpy3D_v2(const CUDA_MEMCPY3D *pCopy)
+{
+	return pCopy ? copy_box(CALL_cuMemcpy3D_v2, pCopy, NULL) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult
+rm_cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *pCopy, CUstream hStream)
+{
+	return pCopy ? copy_box(CALL_cuMemcpy3DAsync_v2, pCopy, hStream) : CUDA_ERROR_INVALID_VALUE;
+}
+
+/* ---- arrays in one dimension --------------------------------------------------------------------------------------- */
+
+static CUresult
+copy_array(bool to_array, CUarray array, size_t offset, void *host, size_t size, CUstream stream, bool async)
+{
+	CUDA_MEMCPY3D c = { .WidthInBytes = size, .Height = 1, .Depth = 1 };
+
+	if (to_array) {
+		c.srcMemoryType = CU_MEMORYTYPE_HOST;
+		c.srcHost = host;
+		c.dstMemoryType = CU_MEMORYTYPE_ARRAY;
+		c.dstArray = array;
+		c.dstXInBytes = offset;
+	} else {
+		c.srcMemoryType = CU_MEMORYTYPE_ARRAY;
+		c.srcArray = array;
+		c.srcXInBytes = offset;
+		c.dstMemoryType = CU_MEMORYTYPE_HOST;
+		c.dstHost = host;
+	}
+	return copy_box(async ? CALL_cuMemcpy3DAsync_v2 : CALL_cuMemcpy3D_v2, &c, stream);
+}
+
+CUresult
+rm_cuMemcpyHtoA_v2(CUarray dstArray, size_t dstOffset, const void *srcHost, size_t ByteCount)
+{
+	return copy_array(true, dstArray, dstOffset, (void *)(uintptr_t)srcHost, ByteCount, NULL, false);
+}
+
+CUresult
+rm_cuMemcpyAtoH_v2(void *dstHost, CUarray srcArray, size_t srcOffset, size_t ByteCount)
+{
+	return copy_array(false, srcArray, srcOffset, dstHost, ByteCount, NULL, false);
+}
+
+CUresult
+rm_cuMemcpyHtoAAsync_v2(CUarray dstArray, size_t dstOffset, const void *srcHost, size_t ByteCount, CUstream hStream)
+{
+	return copy_array(true, dstArray, dstOffset, (void *)(uintptr_t)srcHost, ByteCount, hStream, true);
+}
+
+CUresult
+rm_cuMemcpyAtoHAsync_v2(void *dstHost, CUarray srcArray, size_t srcOffset, size_t ByteCount, CUstream hStream)
+{
+	return copy_array(false, srcArray, srcOffset, dstHost, ByteCount, hStream, true);
+}
+
+/* ---- what an address is -------------------------------------------------------------------------------------------- */
+
+/* The list form says of an address that nobody knows that nothing applies, and succeeds (cudart asks about every host pointer so). */
+CUresult
+rm_cuPointerGetAttributes(unsigned numAttributes, CUpointer_attribute *attributes, void **data, CUdeviceptr ptr)
+{
+	if (!numAttributes || !attributes || !data)
+		return CUDA_ERROR_INVALID_VALUE;
+	for (unsigned n = 0; n < numAttributes; n++) {
+		if (!data[n])
+			return CUDA_ERROR_INVALID_VALUE;
+		CUresult result = rm_ops_table()->cuPointerGetAttribute(data[n], attributes[n], ptr);
+		int none = CU_DEVICE_INVALID;
+		if (result == CUDA_ERROR_INVALID_VALUE && attributes[n] == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL)
+			memcpy(data[n], &none, sizeof(none));
+		else if (result == CUDA_ERROR_INVALID_VALUE)
+			memset(data[n], 0, call_sizes[CALL_SIZE_POINTER_ATTRIBUTE]((int)attributes[n]));
+		else if (result != CUDA_SUCCESS)
+			return result;
+	}
+	return CUDA_SUCCESS;
+}

@@ -1,0 +1,373 @@
+/*
+ * Kernel launches over the wire, and functions of this process that the device calls.
+ *
+ * A launch is a record with the parameters' bytes, gathered by the layout that the worker told when the function was first launched. The
+ * first launch of a function with some shape on some stream is awaited: so the errors that CUDA reports at once (geometry, handles,
+ * too much shared memory) come at once. Later ones like it are not awaited, until something ends or changes that they depend on.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/thread.h"
+#include "client/client.h"
+#include "client/remote.h"
+
+#define PARAM_MAX 32768 /* bytes: 32764 are the most that a kernel may have */
+#define PARAMS_MAX 8192
+#define BUCKETS 1024
+
+/* ---- parameter layouts --------------------------------------------------------------------------------------------- */
+
+struct layout {
+	struct layout *next;
+	uint64_t function, epoch;
+	uint32_t count, bytes;
+	struct {
+		uint32_t offset, size;
+	} params[];
+};
+
+static struct layout *layouts[BUCKETS]; /* atomic heads; never freed, as a thread may be reading one */
+static pthread_mutex_t layout_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static unsigned
+bucket(uint64_t function)
+{
+	return (unsigned)((function * 0x9e3779b97f4a7c15u) >> 54) % BUCKETS;
+}
+
+/* Asks the worker for all parameters at once. */
+static struct layout *
+ask_layout(CUfunction f, uint64_t epoch, CUresult *result)
+{
+	struct rm_request r;
+	struct fw_cursor in;
+	struct layout *layout = NULL;
+
+	rm_begin(&r, CALL_cuFuncGetParamInfo, 8);
+	call_put_u64(&r.out, (uint64_t)(uintptr_t)f);
+	*result = rm_ask(&r, &in);
+	if (*result == CUDA_SUCCESS) {
+		uint64_t count = 0;
+		const uint32_t *pairs = call_get_array(&in, 8, &count);
+		layout = !in.bad && count <= PARAMS_MAX ? malloc(sizeof(*layout) + count * 8) : NULL;
+		*result = layout ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+		if (layout) {
+			*layout = (struct layout){ .function = (uint64_t)(uintptr_t)f, .epoch = epoch, .count = (uint32_t)count };
+			if (count)
+				memcpy(layout->params, pairs, count * 8);
+			for (uint64_t n = 0; n < count; n++) {
+				uint64_t end = (uint64_t)layout->params[n].offset + layout->params[n].size;
+				if (end > PARAM_MAX) {
+					*result = CUDA_ERROR_UNKNOWN;
+					break;
+				}
+				layout->bytes = end > layout->bytes ? (uint32_t)end : layout->bytes;
+			}
+		}
+	}
+	rm_end(&r);
+	if (*result != CUDA_SUCCESS) {
+		free(layout);
+		return NULL;
+	}
+	return layout;
+}
+
+static const struct layout *
+layout_of(CUfunction f, CUresult *result)
+{
+	struct layout **head = &layouts[bucket((uint64_t)(uintptr_t)f)];
+	uint64_t epoch = rm_epoch();
+
+	*result = CUDA_SUCCESS;
+	for (const struct layout *l = __atomic_load_n(head, __ATOMIC_ACQUIRE); l; l = l->next)
+		if (l->function == (uint64_t)(uintptr_t)f && l->epoch == epoch)
+			return l;
+	struct layout *layout = ask_layout(f, epoch, result);
+	if (!layout)
+		return NULL;
+	pthread_mutex_lock(&layout_lock);
+	layout->next = *head;
+	__atomic_store_n(head, layout, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&layout_lock);
+	return layout;
+}
+
+/* ---- shapes that were accepted ------------------------------------------------------------------------------------- */
+
+static struct rm_shape *
+shape_place(const struct rm_shape *shape)
+{
+	uint64_t h = shape->function * 0x9e3779b97f4a7c15u ^ shape->stream * 0xc2b2ae3d27d4eb4fu ^ shape->grid[0] * 0x165667b19e3779f9u ^
+	             shape->block[0] * 0x27d4eb2f165667c5u ^ shape->grid[1] * 0x85ebca77c2b2ae63u;
+
+	return &rm_thread()->shapes[(h >> 48) & (RM_SHAPES - 1)];
+}
+
+/* ---- launches ------------------------------------------------------------------------------------------------------ */
+
+struct wire_launch {
+	uint64_t function, stream;
+	uint32_t grid[3], block[3];
+	uint32_t shared, cooperative;
+	uint32_t param_bytes, attribute_count;
+};
+
+static CUresult
+send_launch(const CUlaunchConfig *c, CUfunction f, bool cooperative, void **params, void **extra)
+{
+	struct rm_shape shape = { (uint64_t)(uintptr_t)f, (uint64_t)(uintptr_t)c->hStream, (uint64_t)(uintptr_t)fw_thread.ctx |
+		fw_thread.per_thread_stream, rm_epoch(), { c->gridDimX, c->gridDimY, c->gridDimZ }, { c->blockDimX, c->blockDimY, c->blockDimZ },
+		c->sharedMemBytes, cooperative, 0 };
+	const struct layout *layout = NULL;
+	const void *buffer = NULL;
+	size_t buffer_bytes = 0;
+	struct rm_request r;
+	CUresult result;
+
+	if (params && extra)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (extra) {
+		/* Pairs of a number and a value: 1 the buffer, 2 its size, 0 the end. */
+		for (; *extra; extra += 2) {
+			if (*extra == (void *)1)
+				buffer = extra[1];
+			else if (*extra == (void *)2 && extra[1])
+				buffer_bytes = *(const size_t *)extra[1];
+			else
+				return CUDA_ERROR_INVALID_VALUE;
+		}
+		if (buffer_bytes > PARAM_MAX || (buffer_bytes && !buffer))
+			return CUDA_ERROR_INVALID_VALUE;
+	} else {
+		layout = layout_of(f, &result);
+		if (!layout)
+			return result;
+		if (layout->count && !params)
+			return CUDA_ERROR_INVALID_VALUE;
+		buffer_bytes = layout->bytes;
+	}
+	if (c->numAttrs && !c->attrs)
+		return CUDA_ERROR_INVALID_VALUE;
+	shape.param_bytes = buffer_bytes << 1 | !layout;
+	rm_begin(&r, CALL_cuLaunchKernel, sizeof(struct wire_launch) + ((buffer_bytes + 7) & ~7ul) + c->numAttrs * sizeof(CUlaunchAttribute));
+	if (r.record) {
+		struct wire_launch *launch = (struct wire_launch *)r.out.data;
+		*launch = (struct wire_launch){ shape.function, shape.stream, { shape.grid[0], shape.grid[1], shape.grid[2] },
+			{ shape.block[0], shape.block[1], shape.block[2] }, shape.shared, cooperative, (uint32_t)buffer_bytes, c->numAttrs };
+		uint8_t *bytes = (uint8_t *)(launch + 1);
+		if (layout) {
+			for (uint32_t n = 0; n < layout->count; n++)
+				memcpy(bytes + layout->params[n].offset, params[n], layout->params[n].size);
+		} else if (buffer_bytes) {
+			memcpy(bytes, buffer, buffer_bytes);
+		}
+		bytes += (buffer_bytes + 7) & ~7ul;
+		if (c->numAttrs)
+			memcpy(bytes, c->attrs, c->numAttrs * sizeof(CUlaunchAttribute));
+		r.out.at = r.out.size;
+	}
+	if (!c->numAttrs) {
+		if (!r.record)
+			return rm_do(&r);
+		struct rm_shape *place = shape_place(&shape);
+		if (memcmp(place, &shape, sizeof(shape)) == 0)
+			return rm_send(&r);
+		result = rm_do(&r);
+		if (result == CUDA_SUCCESS)
+			*place = shape;
+		return result;
+	}
+	return rm_do(&r);
+}
+
+CUresult
+rm_cuLaunchKernel(CUfunction f, unsigned gridDimX, unsigned gridDimY, unsigned gridDimZ, unsigned blockDimX, unsigned blockDimY,
+                  unsigned blockDimZ, unsigned sharedMemBytes, CUstream hStream, void **kernelParams, void **extra)
+{
+	CUlaunchConfig config = { gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes, hStream, NULL, 0 };
+
+	return send_launch(&config, f, false, kernelParams, extra);
+}
+
+CUresult
+rm_cuLaunchCooperativeKernel(CUfunction f, unsigned gridDimX, unsigned gridDimY, unsigned gridDimZ, unsigned blockDimX,
+                             unsigned blockDimY, unsigned blockDimZ, unsigned sharedMemBytes, CUstream hStream, void **kernelParams)
+{
+	CUlaunchConfig config = { gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes, hStream, NULL, 0 };
+
+	return send_launch(&config, f, true, kernelParams, NULL);
+}
+
+CUresult
+rm_cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **kernelParams, void **extra)
+{
+	return config ? send_launch(config, f, false, kernelParams, extra) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult
+rm_cuFuncGetParamInfo(CUfunction func, size_t paramIndex, size_t *paramOffset, size_t *paramSize)
+{
+	CUresult result;
+	const struct layout *layout = layout_of(func, &result);
+
+	if (!layout)
+		return result;
+	if (paramIndex >= layout->count)
+		return CUDA_ERROR_INVALID_VALUE;
+	*paramOffset = layout->params[paramIndex].offset;
+	if (paramSize)
+		*paramSize = layout->params[paramIndex].size;
+	return CUDA_SUCCESS;
+}
+
+/* ---- functions of this process ------------------------------------------------------------------------------------- */
+
+static pthread_mutex_t callback_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct wire_channel *callback_channel; /* guarded by callback_lock until it is set */
+
+static void
+run_callback(const struct session_callback *c)
+{
+	switch ((enum session_callback_kind)c->kind) {
+	case SESSION_HOST_FUNCTION:
+	case SESSION_DESTRUCTOR:
+		((CUhostFn)(uintptr_t)c->function)((void *)(uintptr_t)c->user);
+		break;
+	case SESSION_STREAM_CALLBACK:
+		((CUstreamCallback)(uintptr_t)c->function)((CUstream)(uintptr_t)c->stream, (CUresult)c->status, (void *)(uintptr_t)c->user);
+		break;
+	}
+}
+
+/* Runs what the worker asks for, one after the other, until the link ends. */
+static void *
+callback_main(void *argument)
+{
+	struct wire_channel *channel = argument;
+	struct wire_record header;
+	const uint8_t *payload;
+
+	while ((payload = wire_wait(channel->from, &header, -1))) {
+		struct session_callback callback;
+		bool whole = header.kind == SESSION_CALLBACK && header.size == sizeof(callback);
+		if (whole)
+			memcpy(&callback, payload, sizeof(callback));
+		wire_release(channel->from);
+		if (!whole)
+			break;
+		run_callback(&callback);
+		struct wire_record *done = wire_reserve(channel->to, 0);
+		if (!done)
+			break;
+		*done = (struct wire_record){ .kind = SESSION_CALLBACK };
+		wire_publish_wake(channel->to, done);
+	}
+	return NULL;
+}
+
+/* The channel for callbacks and the thread that serves it, once a process. */
+static CUresult
+begin_callbacks(void)
+{
+	pthread_t thread;
+	CUresult result = CUDA_SUCCESS;
+
+	pthread_mutex_lock(&callback_lock);
+	if (!callback_channel) {
+		struct wire_channel *channel = wire_channel_open(rm_link());
+		struct wire_record *record = channel ? wire_reserve(channel->to, 0) : NULL;
+		if (!record) {
+			result = rm_lost();
+		} else {
+			*record = (struct wire_record){ .kind = SESSION_CALLBACKS };
+			wire_publish_wake(channel->to, record);
+			if (pthread_create(&thread, NULL, callback_main, channel) == 0) {
+				pthread_detach(thread);
+				callback_channel = channel;
+			} else {
+				result = CUDA_ERROR_OUT_OF_MEMORY;
+			}
+		}
+	}
+	pthread_mutex_unlock(&callback_lock);
+	return result;
+}
+
+static CUresult
+send_callback(uint16_t call, enum session_callback_kind kind, CUstream stream, void *function, void *user)
+{
+	struct session_callback callback = { kind, (uint64_t)(uintptr_t)function, (uint64_t)(uintptr_t)user, (uint64_t)(uintptr_t)stream, 0 };
+	struct rm_request r;
+	CUresult result = begin_callbacks();
+
+	if (result != CUDA_SUCCESS)
+		return result;
+	rm_begin(&r, call, sizeof(callback));
+	call_put(&r.out, &callback, sizeof(callback));
+	return rm_do(&r);
+}
+
+CUresult
+rm_cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void *userData)
+{
+	return fn ? send_callback(CALL_cuLaunchHostFunc, SESSION_HOST_FUNCTION, hStream, (void *)fn, userData) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult
+rm_cuStreamAddCallback(CUstream hStream, CUstreamCallback callback, void *userData, unsigned flags)
+{
+	if (!callback || flags)
+		return CUDA_ERROR_INVALID_VALUE;
+	return send_callback(CALL_cuStreamAddCallback, SESSION_STREAM_CALLBACK, hStream, (void *)callback, userData);
+}
+
+/* ---- occupancy ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * The block size that keeps most threads resident, whole warps from the largest down (driver API, cuOccupancyMaxPotentialBlockSize). Here,
+ * because the program's function says how much shared memory a size needs.
+ */
+CUresult
+rm_cuOccupancyMaxPotentialBlockSizeWithFlags(int *minGridSize, int *blockSize, CUfunction func, CUoccupancyB2DSize blockSizeToDynamicSMemSize,
+                                             size_t dynamicSMemSize, int blockSizeLimit, unsigned flags)
+{
+	const struct cuda_ops *ops = rm_ops_table();
+	int limit = 0, processors = 0, threads = 0, best = 0, best_threads = 0, best_blocks = 0;
+	const struct cl_context *context = cl_context_find(NULL);
+	CUdevice device = context ? context->device : 0;
+
+	CUresult result = ops->cuFuncGetAttribute(&limit, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, func);
+	if (result == CUDA_SUCCESS)
+		result = ops->cuDeviceGetAttribute(&processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device);
+	if (result == CUDA_SUCCESS)
+		result = ops->cuDeviceGetAttribute(&threads, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, device);
+	if (blockSizeLimit > 0 && blockSizeLimit < limit)
+		limit = blockSizeLimit;
+	for (int size = (limit + 31) / 32 * 32; result == CUDA_SUCCESS && size > 0 && best_threads < threads; size -= 32) {
+		int tried = size < limit ? size : limit, blocks = 0;
+		size_t shared = blockSizeToDynamicSMemSize ? blockSizeToDynamicSMemSize(tried) : dynamicSMemSize;
+		result = ops->cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(&blocks, func, tried, shared, flags);
+		if (blocks * tried > best_threads) {
+			best_threads = blocks * tried;
+			best = tried;
+			best_blocks = blocks;
+		}
+	}
+	if (result != CUDA_SUCCESS)
+		return result;
+	*minGridSize = best_blocks * processors;
+	*blockSize = best;
+	return CUDA_SUCCESS;
+}
+
+CUresult
+rm_cuOccupancyMaxPotentialBlockSize(int *minGridSize, int *blockSize, CUfunction func, CUoccupancyB2DSize blockSizeToDynamicSMemSize,
+                                    size_t dynamicSMemSize, int blockSizeLimit)
+{
+	return rm_cuOccupancyMaxPotentialBlockSizeWithFlags(minGridSize, blockSize, func, blockSizeToDynamicSMemSize, dynamicSMemSize,
+	                                                    blockSizeLimit, 0);
+}

@@ -1,0 +1,371 @@
+/*
+ * Images over the wire: modules and libraries. The bytes of an image are found here, where its pointers mean something (a wrapper, the
+ * length of what has none); the worker looks into them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "client/remote.h"
+#include "image/image.h"
+
+#define OPTIONS_MAX 64
+#define LOG_MAX (1u << 20) /* bytes of a log buffer that are asked for */
+
+/* ---- the bytes of an image ----------------------------------------------------------------------------------------- */
+
+/*
+ * An image as it travels: the version of its wrapper (0: there is none), then its parts: the finished fat binary (empty if there is none)
+ * and the relocatable ones.
+ */
+struct parts {
+	uint64_t version;
+	size_t count;
+	struct {
+		const void *data;
+		size_t size;
+	} *part;
+};
+
+static CUresult
+measure(struct parts *parts, const void *data)
+{
+	struct img_error error;
+	size_t size = 0;
+
+	if (data && img_length(data, IMG_SIZE_UNKNOWN, &size, &error)) {
+		fw_error("client", "module: %s", error.text);
+		return CUDA_ERROR_INVALID_IMAGE;
+	}
+	parts->part[parts->count].data = data;
+	parts->part[parts->count++].size = size;
+	return CUDA_SUCCESS;
+}
+
+static CUresult
+find_parts(const void *image, struct parts *parts)
+{
+	struct img_wrapper wrapper = { .fatbin = image };
+	struct img_error error;
+
+	*parts = (struct parts){ 0 };
+	if (!image)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (img_recognise(image, IMG_SIZE_UNKNOWN) == IMG_WRAPPER) {
+		if (img_wrapper_read(image, &wrapper, &error)) {
+			fw_error("client", "module: %s", error.text);
+			return CUDA_ERROR_INVALID_IMAGE;
+		}
+		parts->version = wrapper.version;
+	}
+	parts->part = calloc(wrapper.part_count + 1, sizeof(*parts->part));
+	if (!parts->part)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	CUresult result = measure(parts, wrapper.fatbin);
+	for (size_t n = 0; result == CUDA_SUCCESS && n < wrapper.part_count; n++)
+		result = measure(parts, wrapper.parts[n]);
+	if (result != CUDA_SUCCESS)
+		free(parts->part);
+	return result;
+}
+
+static size_t
+parts_bound(const struct parts *parts)
+{
+	size_t bound = 16;
+
+	for (size_t n = 0; n < parts->count; n++)
+		bound += 24 + parts->part[n].size;
+	return bound;
+}
+
+static void
+put_parts(struct call_writer *out, const struct parts *parts)
+{
+	call_put_u64(out, parts->version);
+	call_put_u64(out, parts->count);
+	for (size_t n = 0; n < parts->count; n++)
+		call_put_array(out, parts->part[n].data, parts->part[n].size, 1);
+}
+
+/* A file as an image in memory; unmap it with its size. NULL: no such file. A NUL follows a text. */
+static void *
+read_file(const char *name, size_t *size, CUresult *result)
+{
+	struct stat st;
+	int fd = open(name, O_RDONLY | O_CLOEXEC);
+
+	*result = CUDA_ERROR_FILE_NOT_FOUND;
+	if (fd < 0) {
+		fw_error("client", "module %s: %s", name, strerror(errno));
+		return NULL;
+	}
+	char *data = fstat(fd, &st) == 0 && st.st_size > 0 ? malloc((size_t)st.st_size + 1) : NULL;
+	for (*size = 0; data && *size < (size_t)st.st_size;) {
+		ssize_t got = read(fd, data + *size, (size_t)st.st_size - *size);
+		if (got <= 0)
+			break;
+		*size += (size_t)got;
+	}
+	close(fd);
+	if (!data || *size != (size_t)st.st_size) {
+		free(data);
+		*result = CUDA_ERROR_INVALID_IMAGE;
+		return NULL;
+	}
+	data[*size] = 0;
+	*result = CUDA_SUCCESS;
+	return data;
+}
+
+/* ---- JIT options --------------------------------------------------------------------------------------------------- */
+
+/* Options whose value points somewhere else than to a log. */
+static bool
+points_elsewhere(CUjit_option option)
+{
+	switch (option) {
+	case CU_JIT_GLOBAL_SYMBOL_NAMES:
+	case CU_JIT_GLOBAL_SYMBOL_ADDRESSES:
+	case CU_JIT_REFERENCED_KERNEL_NAMES:
+	case CU_JIT_REFERENCED_VARIABLE_NAMES:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static CUresult
+put_options(struct call_writer *out, unsigned count, const CUjit_option *options, void *const *values)
+{
+	uint32_t numbers[OPTIONS_MAX];
+	uint64_t slots[OPTIONS_MAX];
+
+	if (count > OPTIONS_MAX || (count && (!options || !values)))
+		return CUDA_ERROR_INVALID_VALUE;
+	for (unsigned n = 0; n < count; n++) {
+		if (points_elsewhere(options[n])) {
+			fw_warn_once("client", "JIT option %d is not forwarded", (int)options[n]);
+			return CUDA_ERROR_NOT_SUPPORTED;
+		}
+		numbers[n] = (uint32_t)options[n];
+		slots[n] = (uint64_t)(uintptr_t)values[n];
+		if (options[n] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES || options[n] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES)
+			slots[n] = (uint32_t)slots[n] < LOG_MAX ? (uint32_t)slots[n] : LOG_MAX;
+	}
+	call_put_array(out, numbers, count, sizeof(numbers[0]));
+	call_put_array(out, slots, count, sizeof(slots[0]));
+	return CUDA_SUCCESS;
+}
+
+/* What the options brought back: sizes and times into their slots, logs into their buffers. */
+static void
+take_options(struct fw_cursor *in, unsigned count, const CUjit_option *options, void **values)
+{
+	uint64_t slot_count, log_size[2];
+	const uint64_t *slots = call_get_array(in, 8, &slot_count);
+	const char *log[2];
+
+	log[0] = call_get_array(in, 1, &log_size[0]);
+	log[1] = call_get_array(in, 1, &log_size[1]);
+	if (in->bad || slot_count != count)
+		return;
+	for (unsigned n = 0; n < count; n++) {
+		uint64_t slot;
+		memcpy(&slot, slots + n, 8);
+		switch (options[n]) {
+		case CU_JIT_INFO_LOG_BUFFER:
+		case CU_JIT_ERROR_LOG_BUFFER: {
+			unsigned which = options[n] == CU_JIT_ERROR_LOG_BUFFER;
+			uint64_t room = 0;
+			for (unsigned m = 0; m < count; m++)
+				if (options[m] == (which ? CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES : CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES))
+					room = log_size[which]; /* as many as were asked for, at most */
+			if (room && values[n] && log[which])
+				memcpy(values[n], log[which], room);
+			break;
+		}
+		case CU_JIT_WALL_TIME:
+		case CU_JIT_THREADS_PER_BLOCK:
+		case CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES:
+		case CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES:
+			break; /* below: a buffer's size is read above first */
+		default:
+			break;
+		}
+	}
+	for (unsigned n = 0; n < count; n++) {
+		uint64_t slot;
+		memcpy(&slot, slots + n, 8);
+		if (options[n] == CU_JIT_WALL_TIME || options[n] == CU_JIT_THREADS_PER_BLOCK || options[n] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES ||
+		    options[n] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES)
+			values[n] = (void *)(uintptr_t)slot;
+	}
+}
+
+/* ---- loading ------------------------------------------------------------------------------------------------------- */
+
+/* cuModuleLoadDataEx and cuLibraryLoadData are the two records; the others are made of them. */
+static CUresult
+load(enum cuda_call_id call, uint64_t *handle, const void *image, unsigned count, CUjit_option *options, void **values,
+     unsigned library_count, const CUlibraryOption *library_options, void *const *library_values)
+{
+	struct parts parts;
+	struct rm_request r;
+	struct fw_cursor in;
+
+	if (library_count > OPTIONS_MAX || (library_count && (!library_options || !library_values)))
+		return CUDA_ERROR_INVALID_VALUE;
+	CUresult result = find_parts(image, &parts);
+	if (result != CUDA_SUCCESS)
+		return result;
+	rm_begin(&r, (uint16_t)call, parts_bound(&parts) + 64 + 2 * 24 * OPTIONS_MAX);
+	put_parts(&r.out, &parts);
+	free(parts.part);
+	result = put_options(&r.out, count, options, values);
+	if (call == CALL_cuLibraryLoadData) {
+		/* HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE points into the program: it says nothing that the worker needs. */
+		unsigned preserved = 0;
+		for (unsigned n = 0; n < library_count; n++)
+			preserved |= library_options[n] == CU_LIBRARY_BINARY_IS_PRESERVED && library_values[n];
+		call_put_u64(&r.out, preserved);
+	}
+	if (result != CUDA_SUCCESS) {
+		rm_end(&r); /* an unpublished record is written over by the next one */
+		return result;
+	}
+	result = rm_ask(&r, &in);
+	*handle = call_get_u64(&in);
+	take_options(&in, count, options, values);
+	rm_end(&r);
+	return result;
+}
+
+CUresult
+rm_cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned numOptions, CUjit_option *options, void **optionValues)
+{
+	uint64_t handle = 0;
+	CUresult result = load(CALL_cuModuleLoadDataEx, &handle, image, numOptions, options, optionValues, 0, NULL, NULL);
+
+	if (result == CUDA_SUCCESS)
+		*module = (CUmodule)(uintptr_t)handle;
+	return result;
+}
+
+CUresult
+rm_cuModuleLoadData(CUmodule *module, const void *image)
+{
+	return rm_cuModuleLoadDataEx(module, image, 0, NULL, NULL);
+}
+
+CUresult
+rm_cuModuleLoadFatBinary(CUmodule *module, const void *fatCubin)
+{
+	return rm_cuModuleLoadDataEx(module, fatCubin, 0, NULL, NULL);
+}
+
+CUresult
+rm_cuModuleLoad(CUmodule *module, const char *fname)
+{
+	size_t size;
+	CUresult result;
+	void *image = fname ? read_file(fname, &size, &result) : NULL;
+
+	if (!fname)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (image)
+		result = rm_cuModuleLoadDataEx(module, image, 0, NULL, NULL);
+	free(image);
+	return result;
+}
+
+CUresult
+rm_cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *jitOptions, void **jitOptionsValues, unsigned numJitOptions,
+                     CUlibraryOption *libraryOptions, void **libraryOptionValues, unsigned numLibraryOptions)
+{
+	uint64_t handle = 0;
+	CUresult result = load(CALL_cuLibraryLoadData, &handle, code, numJitOptions, jitOptions, jitOptionsValues, numLibraryOptions,
+	                       libraryOptions, libraryOptionValues);
+
+	if (result == CUDA_SUCCESS)
+		*library = (CUlibrary)(uintptr_t)handle;
+	return result;
+}
+
+CUresult
+rm_cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_option *jitOptions, void **jitOptionsValues,
+                         unsigned numJitOptions, CUlibraryOption *libraryOptions, void **libraryOptionValues, unsigned numLibraryOptions)
+{
+	size_t size;
+	CUresult result;
+	void *image = fileName ? read_file(fileName, &size, &result) : NULL;
+
+	if (!fileName)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (image)
+		result = rm_cuLibraryLoadData(library, image, jitOptions, jitOptionsValues, numJitOptions, libraryOptions, libraryOptionValues,
+		                              numLibraryOptions);
+	free(image);
+	return result;
+}
+
+/* ---- names --------------------------------------------------------------------------------------------------------- */
+
+/* Names that programs keep pointers to: one copy each, for the life of the process. */
+static const char *
+intern(const char *text)
+{
+	static struct name {
+		struct name *next;
+		char text[];
+	} *names;
+	struct name *head = __atomic_load_n(&names, __ATOMIC_ACQUIRE);
+
+	for (struct name *n = head; n; n = n->next)
+		if (strcmp(n->text, text) == 0)
+			return n->text;
+	size_t size = strlen(text) + 1;
+	struct name *name = malloc(sizeof(*name) + size);
+	if (!name)
+		return NULL;
+	memcpy(name->text, text, size);
+	name->next = head;
+	while (!__atomic_compare_exchange_n(&names, &name->next, name, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+	return name->text;
+}
+
+static CUresult
+ask_name(enum cuda_call_id call, const char **name, uint64_t handle)
+{
+	struct rm_request r;
+	struct fw_cursor in;
+
+	rm_begin(&r, (uint16_t)call, 8);
+	call_put_u64(&r.out, handle);
+	CUresult result = rm_ask(&r, &in);
+	if (result == CUDA_SUCCESS) {
+		const char *text = call_get_string(&in);
+		*name = text ? intern(text) : NULL;
+		result = *name ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+	}
+	rm_end(&r);
+	return result;
+}
+
+CUresult
+rm_cuFuncGetName(const char **name, CUfunction hfunc)
+{
+	return ask_name(CALL_cuFuncGetName, name, (uint64_t)(uintptr_t)hfunc);
+}
+
+CUresult
+rm_cuKernelGetName(const char **name, CUkernel hfunc)
+{
+	return ask_name(CALL_cuKernelGetName, name, (uint64_t)(uintptr_t)hfunc);
+}

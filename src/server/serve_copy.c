@@ -1,0 +1,367 @@
+/*
+ * The worker's half of src/client/remote_copy.c: copies between the device and the records, and host memory shared with the client.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "server/server.h"
+
+/* ---- shared host memory -------------------------------------------------------------------------------------------- */
+
+#define ARRIVALS 64 /* memory that came and was not asked for yet: more is a client that does not speak the protocol */
+
+struct arrival {
+	int fd;
+	uint64_t size, tag;
+};
+
+struct shared {
+	struct shared *next;
+	uint64_t address, size;
+};
+
+static struct arrival arrivals[ARRIVALS]; /* tag 0: free; guarded by lock */
+static struct shared *all_shared;         /* guarded by lock */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t arrived = PTHREAD_COND_INITIALIZER;
+
+void
+sv_memory_arrived(int fd, uint64_t size, uint64_t tag)
+{
+	pthread_mutex_lock(&lock);
+	for (unsigned n = 0; fd >= 0 && tag && n < ARRIVALS; n++)
+		if (!arrivals[n].tag) {
+			arrivals[n] = (struct arrival){ fd, size, tag };
+			fd = -1;
+		}
+	pthread_cond_broadcast(&arrived);
+	pthread_mutex_unlock(&lock);
+	if (fd >= 0)
+		close(fd);
+}
+
+static bool
+take_arrival(struct sv_call *call, uint64_t tag, struct arrival *taken)
+{
+	struct timespec until;
+
+	for (unsigned tries = 0; tries < 50 && wire_alive(call->channel->wire->link); tries++) {
+		pthread_mutex_lock(&lock);
+		for (unsigned n = 0; n < ARRIVALS; n++)
+			if (arrivals[n].tag == tag) {
+				*taken = arrivals[n];
+				arrivals[n].tag = 0;
+				pthread_mutex_unlock(&lock);
+				return true;
+			}
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 100000000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		pthread_cond_timedwait(&arrived, &lock, &until);
+		pthread_mutex_unlock(&lock);
+	}
+	return false;
+}
+
+/* With the lock held. */
+static struct shared **
+find_shared(uint64_t address, uint64_t size)
+{
+	for (struct shared **at = &all_shared; *at; at = &(*at)->next)
+		if (address - (*at)->address < (*at)->size && size <= (*at)->size - (address - (*at)->address))
+			return at;
+	return NULL;
+}
+
+static CUresult
+map_shared(struct sv_call *call, const struct session_memory *memory)
+{
+	struct arrival arrival;
+
+	if (!take_arrival(call, memory->tag, &arrival))
+		return CUDA_ERROR_INVALID_VALUE;
+	struct shared *shared = arrival.size == memory->size ? calloc(1, sizeof(*shared)) : NULL;
+	void *at = !shared ? MAP_FAILED : mmap((void *)(uintptr_t)memory->address, memory->size, PROT_READ | PROT_WRITE,
+	                                       MAP_SHARED | MAP_FIXED_NOREPLACE, arrival.fd, 0);
+	close(arrival.fd);
+	if (at == MAP_FAILED || (uint64_t)(uintptr_t)at != memory->address) {
+		if (at != MAP_FAILED)
+			munmap(at, memory->size); /* a kernel that does not know the flag */
+		free(shared);
+		return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED; /* the address is taken here: the client tries another */
+	}
+	CUresult result = call->ops->cuMemHostRegister_v2(at, memory->size, (unsigned)memory->flags & 3u);
+	if (result != CUDA_SUCCESS) {
+		munmap(at, memory->size);
+		free(shared);
+		return result == CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED ? CUDA_ERROR_UNKNOWN : result;
+	}
+	*shared = (struct shared){ .address = memory->address, .size = memory->size };
+	pthread_mutex_lock(&lock);
+	shared->next = all_shared;
+	all_shared = shared;
+	pthread_mutex_unlock(&lock);
+	return CUDA_SUCCESS;
+}
+
+static CUresult
+unmap_shared(struct sv_call *call, const struct session_memory *memory)
+{
+	pthread_mutex_lock(&lock);
+	struct shared **found = find_shared(memory->address, 1), *shared = found ? *found : NULL;
+	if (shared && shared->address == memory->address)
+		*found = shared->next;
+	else
+		shared = NULL;
+	pthread_mutex_unlock(&lock);
+	if (!shared)
+		return CUDA_ERROR_INVALID_VALUE;
+	CUresult result = call->ops->cuCtxSynchronize(); /* freeing pinned memory waits for what uses it */
+	CUresult ended = call->ops->cuMemHostUnregister((void *)(uintptr_t)shared->address);
+	munmap((void *)(uintptr_t)shared->address, shared->size);
+	free(shared);
+	return result != CUDA_SUCCESS ? result : ended;
+}
+
+bool
+sv_serve_memory(struct sv_call *call, CUresult *result)
+{
+	struct session_memory memory;
+	const void *bytes = call_get(&call->in, sizeof(memory));
+
+	if (!bytes)
+		return false;
+	memcpy(&memory, bytes, sizeof(memory));
+	if (memory.tag && (memory.address & 4095 || memory.size & 4095 || !memory.size || memory.address > UINT64_MAX - memory.size))
+		return false;
+	*result = memory.tag ? map_shared(call, &memory) : unmap_shared(call, &memory);
+	return true;
+}
+
+/* A host address that a copy may touch in this process: memory that the client shares, or anything that is the device's. */
+static bool
+may_touch(struct sv_call *call, uint64_t address, uint64_t size)
+{
+	CUdeviceptr base = 0;
+	size_t range = 0;
+
+	pthread_mutex_lock(&lock);
+	bool shared = find_shared(address, size) != NULL;
+	pthread_mutex_unlock(&lock);
+	return shared || (call->ops->cuMemGetAddressRange_v2(&base, &range, address) == CUDA_SUCCESS && address - base < range &&
+	                  size <= range - (address - base));
+}
+
+/* ---- rows ---------------------------------------------------------------------------------------------------------- */
+
+static bool
+copy_there(struct sv_call *call, bool async, CUresult *result)
+{
+	uint64_t dst = call_get_u64(&call->in), src = call_get_u64(&call->in), size = call_get_u64(&call->in);
+	CUstream stream = (CUstream)(uintptr_t)call_get_u64(&call->in);
+
+	if (call->in.bad)
+		return false;
+	if (!may_touch(call, dst, size) || !may_touch(call, src, size))
+		*result = CUDA_ERROR_INVALID_VALUE;
+	else
+		*result = async ? call->ops->cuMemcpyAsync(dst, src, size, stream) : call->ops->cuMemcpy(dst, src, size);
+	return true;
+}
+
+bool
+sv_cuMemcpy(struct sv_call *call, CUresult *result)
+{
+	return copy_there(call, false, result);
+}
+
+bool
+sv_cuMemcpyAsync(struct sv_call *call, CUresult *result)
+{
+	return copy_there(call, true, result);
+}
+
+/* A captured copy would remember memory of this process that means nothing later: such copies need memory that both sides share. */
+static bool
+is_capturing(struct sv_call *call, CUstream stream)
+{
+	CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+
+	if (call->ops->cuStreamIsCapturing(stream, &status) != CUDA_SUCCESS || status == CU_STREAM_CAPTURE_STATUS_NONE)
+		return false;
+	fw_warn_once("worker", "copies of pageable memory are not captured through a server: use pinned memory (cuMemHostAlloc)");
+	return true;
+}
+
+/* The bytes stay in the ring: the device copies what is there, whatever the client does to them meanwhile. */
+static bool
+copy_in(struct sv_call *call, bool async, CUresult *result)
+{
+	uint64_t dst = call_get_u64(&call->in), size = call_get_u64(&call->in);
+	CUstream stream = (CUstream)(uintptr_t)call_get_u64(&call->in);
+	const void *bytes = fw_cursor_bytes(&call->in, size);
+
+	if (!bytes)
+		return false;
+	if (async && is_capturing(call, stream)) {
+		*result = CUDA_ERROR_NOT_SUPPORTED;
+		return true;
+	}
+	*result = async ? call->ops->cuMemcpyHtoDAsync_v2(dst, bytes, size, stream) : call->ops->cuMemcpyHtoD_v2(dst, bytes, size);
+	return true;
+}
+
+bool
+sv_cuMemcpyHtoD_v2(struct sv_call *call, CUresult *result)
+{
+	return copy_in(call, false, result);
+}
+
+bool
+sv_cuMemcpyHtoDAsync_v2(struct sv_call *call, CUresult *result)
+{
+	return copy_in(call, true, result);
+}
+
+static bool
+copy_out(struct sv_call *call, bool async, CUresult *result)
+{
+	uint64_t src = call_get_u64(&call->in), size = call_get_u64(&call->in);
+	CUstream stream = (CUstream)(uintptr_t)call_get_u64(&call->in);
+
+	if (call->in.bad || !call->wants_answer)
+		return false;
+	*result = async && is_capturing(call, stream) ? CUDA_ERROR_NOT_SUPPORTED : CUDA_SUCCESS;
+	for (uint64_t at = 0; at < size && *result == CUDA_SUCCESS;) {
+		uint32_t part = size - at < SESSION_CHUNK ? (uint32_t)(size - at) : SESSION_CHUNK;
+		void *room = sv_part_reserve(call, part);
+		*result = async ? call->ops->cuMemcpyDtoHAsync_v2(room, src + at, part, stream) : call->ops->cuMemcpyDtoH_v2(room, src + at, part);
+		if (*result == CUDA_SUCCESS)
+			sv_part_send(call, room, part);
+		at += part;
+	}
+	return true;
+}
+
+bool
+sv_cuMemcpyDtoH_v2(struct sv_call *call, CUresult *result)
+{
+	return copy_out(call, false, result);
+}
+
+bool
+sv_cuMemcpyDtoHAsync_v2(struct sv_call *call, CUresult *result)
+{
+	return copy_out(call, true, result);
+}
+
+/* ---- boxes --------------------------------------------------------------------------------------------------------- */
+
+/* Sets a side's host pointer if it travels as packed rows; false for a side that names memory of this process. */
+static bool
+settle_side(struct sv_call *call, CUmemorytype type, const void **host, CUdeviceptr device, const void *rows)
+{
+	*host = rows;
+	if (type == CU_MEMORYTYPE_HOST)
+		return rows != NULL;
+	return !rows && (type != CU_MEMORYTYPE_UNIFIED || may_touch(call, device, 1));
+}
+
+static CUDA_MEMCPY2D
+narrow(const CUDA_MEMCPY3D *c)
+{
+	return (CUDA_MEMCPY2D){ .srcXInBytes = c->srcXInBytes, .srcY = c->srcY, .srcMemoryType = c->srcMemoryType, .srcHost = c->srcHost,
+		.srcDevice = c->srcDevice, .srcArray = c->srcArray, .srcPitch = c->srcPitch, .dstXInBytes = c->dstXInBytes, .dstY = c->dstY,
+		.dstMemoryType = c->dstMemoryType, .dstHost = c->dstHost, .dstDevice = c->dstDevice, .dstArray = c->dstArray,
+		.dstPitch = c->dstPitch, .WidthInBytes = c->WidthInBytes, .Height = c->Height };
+}
+
+static CUresult
+run_box(struct sv_call *call, const CUDA_MEMCPY3D *c, CUstream stream)
+{
+	CUDA_MEMCPY2D flat = narrow(c);
+
+	switch (call->id) {
+	case CALL_cuMemcpy2D_v2:
+		return call->ops->cuMemcpy2D_v2(&flat);
+	case CALL_cuMemcpy2DUnaligned_v2:
+		return call->ops->cuMemcpy2DUnaligned_v2(&flat);
+	case CALL_cuMemcpy2DAsync_v2:
+		return call->ops->cuMemcpy2DAsync_v2(&flat, stream);
+	case CALL_cuMemcpy3DAsync_v2:
+		return call->ops->cuMemcpy3DAsync_v2(c, stream);
+	default:
+		return call->ops->cuMemcpy3D_v2(c);
+	}
+}
+
+static bool
+copy_box(struct sv_call *call, CUresult *result)
+{
+	CUDA_MEMCPY3D c;
+	const void *bytes = call_get(&call->in, sizeof(c)), *rows_in = NULL;
+
+	if (!bytes)
+		return false;
+	memcpy(&c, bytes, sizeof(c));
+	CUstream stream = (CUstream)(uintptr_t)call_get_u64(&call->in);
+	uint64_t in_size = call_get_u64(&call->in), out_size = call_get_u64(&call->in), volume;
+	if (__builtin_mul_overflow(c.Height, c.Depth, &volume) || __builtin_mul_overflow(volume, c.WidthInBytes, &volume) ||
+	    (in_size && in_size != volume) || (out_size && (out_size != volume || out_size > SESSION_BLOB_MAX)))
+		return false;
+	if (in_size)
+		rows_in = fw_cursor_bytes(&call->in, in_size);
+	if (call->in.bad)
+		return false;
+	uint8_t *answer = out_size ? malloc(out_size + 8) : NULL;
+	bool async = call->id == CALL_cuMemcpy2DAsync_v2 || call->id == CALL_cuMemcpy3DAsync_v2;
+	*result = CUDA_ERROR_INVALID_VALUE;
+	if (async && (in_size || out_size) && is_capturing(call, stream))
+		*result = CUDA_ERROR_NOT_SUPPORTED;
+	else if (out_size && !answer)
+		*result = CUDA_ERROR_OUT_OF_MEMORY;
+	else if (settle_side(call, c.srcMemoryType, &c.srcHost, c.srcDevice, rows_in) &&
+	         settle_side(call, c.dstMemoryType, (const void **)&c.dstHost, c.dstDevice, answer ? answer + 8 : NULL))
+		*result = run_box(call, &c, stream);
+	if (answer && *result == CUDA_SUCCESS) /* in place of the scratch */
+		sv_answer_with(call, answer, out_size + 8);
+	else
+		free(answer);
+	return true;
+}
+
+bool
+sv_cuMemcpy2D_v2(struct sv_call *call, CUresult *result)
+{
+	return copy_box(call, result);
+}
+
+bool
+sv_cuMemcpy2DUnaligned_v2(struct sv_call *call, CUresult *result)
+{
+	return copy_box(call, result);
+}
+
+bool
+sv_cuMemcpy2DAsync_v2(struct sv_call *call, CUresult *result)
+{
+	return copy_box(call, result);
+}
+
+bool
+sv_cuMemcpy3D_v2(struct sv_call *call, CUresult *result)
+{
+	return copy_box(call, result);
+}
+
+bool
+sv_cuMemcpy3DAsync_v2(struct sv_call *call, CUresult *result)
+{
+	return copy_box(call, result);
+}

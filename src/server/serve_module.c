@@ -1,0 +1,244 @@
+/*
+ * The worker's half of src/client/remote_module.c: images and names.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "server/server.h"
+
+#define OPTIONS_MAX 64
+#define PARTS_MAX 65536
+#define LOG_MAX (1u << 20)
+#define WRAPPER_MAGIC 0x466243b1u
+
+/* ---- images -------------------------------------------------------------------------------------------------------- */
+
+/* An image as a program would pass it: the bytes, or a wrapper that points to them. */
+struct image {
+	const void *image;
+	void *copies[2]; /* to be freed */
+	struct {
+		uint32_t magic, version;
+		const void *fatbin;
+		const void *const *parts;
+	} wrapper;
+	const void **parts;
+};
+
+/* Readers of a device stop at what an image says of itself: a copy with zeros behind it keeps them inside. */
+static const void *
+keep(struct image *image, uint8_t *memory, size_t *used, const void *bytes, uint64_t size)
+{
+	(void)image;
+	uint8_t *at = memory + *used;
+
+	memcpy(at, bytes, size);
+	memset(at + size, 0, 64);
+	*used += (size + 64 + 63) & ~63ull;
+	return at;
+}
+
+static bool
+get_image(struct fw_cursor *in, struct image *image, CUresult *result)
+{
+	uint64_t version = call_get_u64(in), count = call_get_u64(in), total = 0;
+	size_t used = 0;
+
+	*image = (struct image){ 0 };
+	*result = CUDA_SUCCESS;
+	if (in->bad || count == 0 || count > PARTS_MAX || version > 2 || (version != 2 && count != 1))
+		return false;
+	struct fw_cursor look = *in;
+	for (uint64_t n = 0; n < count; n++) {
+		uint64_t size;
+		call_get_array(&look, 1, &size);
+		total += size + 128;
+	}
+	if (look.bad)
+		return false;
+	uint8_t *memory = aligned_alloc(64, (total + 63) & ~63ull);
+	image->parts = calloc(count + 1, sizeof(*image->parts));
+	image->copies[0] = memory;
+	image->copies[1] = image->parts;
+	if (!memory || !image->parts) {
+		*result = CUDA_ERROR_OUT_OF_MEMORY;
+		return true;
+	}
+	for (uint64_t n = 0; n < count; n++) {
+		uint64_t size;
+		const void *bytes = call_get_array(in, 1, &size);
+		const void *copy = size ? keep(image, memory, &used, bytes, size) : NULL;
+		if (n == 0)
+			image->image = image->wrapper.fatbin = copy;
+		else if (copy)
+			image->parts[n - 1] = copy;
+		else
+			return false; /* a hole would end the list */
+	}
+	if (version) {
+		image->wrapper.magic = WRAPPER_MAGIC;
+		image->wrapper.version = (uint32_t)version;
+		image->wrapper.parts = version == 2 ? image->parts : NULL;
+		image->image = &image->wrapper;
+	}
+	if (!image->image)
+		*result = CUDA_ERROR_INVALID_IMAGE;
+	return true;
+}
+
+static void
+drop_image(struct image *image)
+{
+	free(image->copies[0]);
+	free(image->copies[1]);
+}
+
+/* ---- JIT options --------------------------------------------------------------------------------------------------- */
+
+struct options {
+	uint64_t count;
+	CUjit_option numbers[OPTIONS_MAX];
+	void *values[OPTIONS_MAX];
+	char *log[2]; /* information, errors */
+	uint32_t log_size[2];
+};
+
+static bool
+get_options(struct fw_cursor *in, struct options *o)
+{
+	uint64_t values = 0;
+	const uint32_t *numbers = call_get_array(in, 4, &o->count);
+	const uint64_t *slots = call_get_array(in, 8, &values);
+	bool wanted[2] = { false, false };
+
+	if (in->bad || values != o->count || o->count > OPTIONS_MAX)
+		return false;
+	for (uint64_t n = 0; n < o->count; n++) {
+		uint64_t slot;
+		memcpy(&slot, slots + n, 8);
+		o->numbers[n] = (CUjit_option)numbers[n];
+		o->values[n] = (void *)(uintptr_t)slot;
+		switch (o->numbers[n]) {
+		case CU_JIT_INFO_LOG_BUFFER:
+			wanted[0] = true;
+			break;
+		case CU_JIT_ERROR_LOG_BUFFER:
+			wanted[1] = true;
+			break;
+		case CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES:
+			o->log_size[0] = (uint32_t)slot;
+			break;
+		case CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES:
+			o->log_size[1] = (uint32_t)slot;
+			break;
+		case CU_JIT_GLOBAL_SYMBOL_NAMES:
+		case CU_JIT_GLOBAL_SYMBOL_ADDRESSES:
+		case CU_JIT_REFERENCED_KERNEL_NAMES:
+		case CU_JIT_REFERENCED_VARIABLE_NAMES:
+			return false; /* pointers of another process */
+		default:
+			break;
+		}
+	}
+	for (unsigned which = 0; which < 2; which++) {
+		if (!wanted[which] || o->log_size[which] > LOG_MAX)
+			o->log_size[which] = 0;
+		o->log[which] = calloc(1, o->log_size[which] + 1u);
+	}
+	for (uint64_t n = 0; n < o->count; n++)
+		if (o->numbers[n] == CU_JIT_INFO_LOG_BUFFER || o->numbers[n] == CU_JIT_ERROR_LOG_BUFFER)
+			o->values[n] = o->log_size[o->numbers[n] == CU_JIT_ERROR_LOG_BUFFER] ? o->log[o->numbers[n] == CU_JIT_ERROR_LOG_BUFFER] : NULL;
+	return o->log[0] && o->log[1];
+}
+
+static void
+put_options(struct call_writer *out, struct options *o)
+{
+	uint64_t slots[OPTIONS_MAX];
+
+	for (uint64_t n = 0; n < o->count; n++) {
+		bool log = o->numbers[n] == CU_JIT_INFO_LOG_BUFFER || o->numbers[n] == CU_JIT_ERROR_LOG_BUFFER;
+		slots[n] = log ? 0 : (uint64_t)(uintptr_t)o->values[n];
+	}
+	call_put_array(out, slots, o->count, 8);
+	for (unsigned which = 0; which < 2; which++) {
+		size_t room = out->size - out->at > 4096 ? out->size - out->at - 4096 : 0;
+		call_put_array(out, o->log[which], o->log_size[which] < room ? o->log_size[which] : room, 1);
+	}
+}
+
+static void
+drop_options(struct options *o)
+{
+	free(o->log[0]);
+	free(o->log[1]);
+}
+
+/* ---- loading ------------------------------------------------------------------------------------------------------- */
+
+bool
+sv_cuModuleLoadDataEx(struct sv_call *call, CUresult *result)
+{
+	struct image image = { 0 };
+	struct options options = { 0 };
+	CUmodule module = NULL;
+	bool ok = get_image(&call->in, &image, result) && get_options(&call->in, &options);
+
+	if (ok && *result == CUDA_SUCCESS)
+		*result = call->ops->cuModuleLoadDataEx(&module, image.image, (unsigned)options.count, options.numbers, options.values);
+	call_put_u64(&call->out, (uint64_t)(uintptr_t)module);
+	if (ok)
+		put_options(&call->out, &options);
+	drop_options(&options);
+	drop_image(&image);
+	return ok;
+}
+
+bool
+sv_cuLibraryLoadData(struct sv_call *call, CUresult *result)
+{
+	struct image image = { 0 };
+	struct options options = { 0 };
+	CUlibrary library = NULL;
+	bool ok = get_image(&call->in, &image, result) && get_options(&call->in, &options);
+
+	call_get_u64(&call->in); /* whether the program keeps the image: the worker's copy ends with the call all the same */
+	ok = ok && !call->in.bad;
+	if (ok && *result == CUDA_SUCCESS)
+		*result = call->ops->cuLibraryLoadData(&library, image.image, options.numbers, options.values, (unsigned)options.count, NULL, NULL, 0);
+	call_put_u64(&call->out, (uint64_t)(uintptr_t)library);
+	if (ok)
+		put_options(&call->out, &options);
+	drop_options(&options);
+	drop_image(&image);
+	return ok;
+}
+
+/* ---- names --------------------------------------------------------------------------------------------------------- */
+
+bool
+sv_cuFuncGetName(struct sv_call *call, CUresult *result)
+{
+	CUfunction f = (CUfunction)(uintptr_t)call_get_u64(&call->in);
+	const char *name = NULL;
+
+	if (call->in.bad)
+		return false;
+	*result = call->ops->cuFuncGetName(&name, f);
+	call_put_string(&call->out, name ? name : "");
+	return true;
+}
+
+bool
+sv_cuKernelGetName(struct sv_call *call, CUresult *result)
+{
+	CUkernel kernel = (CUkernel)(uintptr_t)call_get_u64(&call->in);
+	const char *name = NULL;
+
+	if (call->in.bad)
+		return false;
+	*result = call->ops->cuKernelGetName(&name, kernel);
+	call_put_string(&call->out, name ? name : "");
+	return true;
+}

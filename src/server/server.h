@@ -1,0 +1,93 @@
+/*
+ * The server: a supervisor that hands each connection to a worker process of its own, and what a worker's files share.
+ *
+ * The supervisor (supervisor.c) reads nothing that a client sends. A worker (worker.c) reads the bounded hello, opens the device, and
+ * serves channels, one thread each; serve_*.c are the calls that the table's rows cannot say. When its link dies, it exits, and all that
+ * its client held is gone with it.
+ */
+#ifndef SV_SERVER_H
+#define SV_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "call/pack.h"
+#include "call/session.h"
+#include "wire/wire.h"
+
+enum sv_backend { SV_BACKEND_SOFT, SV_BACKEND_NATIVE };
+
+struct sv_options {
+	enum sv_backend backend;
+	struct wire_address listen[8];
+	unsigned listen_count;
+	unsigned max_clients;
+	bool insecure;         /* plain TCP beyond loopback */
+	const char *token;     /* clients have to say it; NULL: none */
+	const char *executable; /* of the worker: this program */
+	char *const *worker_arguments; /* after "serve --worker FD KIND"; NULL-terminated */
+};
+
+/* Serves until SIGINT or SIGTERM. An exit status. */
+int sv_supervise(const struct sv_options *options);
+
+/* A worker's whole life on an accepted connection. Does not return. */
+void sv_work(int fd, enum wire_kind kind, const struct sv_options *options) __attribute__((noreturn));
+
+/* ---- inside a worker ----------------------------------------------------------------------------------------------- */
+
+/* A channel that is being served: its thread's own. */
+struct sv_channel {
+	struct wire_channel *wire;
+	const struct cuda_ops *ops;
+	uint8_t *blob;           /* inputs that came in parts */
+	size_t blob_size, blob_at;
+	CUresult late;           /* of the first failed call whose answer nobody awaited */
+	uint8_t *scratch;        /* SV_SCRATCH bytes for outputs */
+	uint8_t *inputs;         /* WIRE_PAYLOAD_MAX bytes: a copy of the record, which the client cannot change any more */
+	bool handed_over;        /* it carries callbacks now and is not served any more */
+};
+#define SV_SCRATCH (1u << 20)
+
+/* A call being served. */
+struct sv_call {
+	struct sv_channel *channel;
+	const struct cuda_ops *ops;
+	enum cuda_call_id id;
+	bool wants_answer;
+	struct fw_cursor in;
+	struct call_writer out; /* behind the CUresult */
+	uint8_t *own;           /* a larger answer, from malloc: 8 bytes for the CUresult, then what follows it */
+	size_t own_size;
+};
+
+/* Serves a hand-made record: its result goes into the answer. False: the bytes are no such call, the session ends. */
+typedef bool (*sv_serve_fn)(struct sv_call *call, CUresult *result);
+
+/* Sends a part of the answer now, up to SESSION_CHUNK bytes that `fill` writes; for bulk answers. False: link dead. */
+void *sv_part_reserve(struct sv_call *call, uint32_t size);
+void sv_part_send(struct sv_call *call, void *part, uint32_t size);
+
+/* Answers with memory of its own: 8 bytes for the CUresult first. */
+void sv_answer_with(struct sv_call *call, uint8_t *bytes, size_t size);
+
+/* serve_callback.c: the channel that carries callbacks, and what kernels print. */
+void sv_callbacks_take(struct wire_channel *channel);
+/* Runs in the client; returns when it has returned there. */
+void sv_callback(const struct session_callback *callback);
+
+/* serve_copy.c: memory that the client shares with this worker. */
+void sv_memory_arrived(int fd, uint64_t size, uint64_t tag);
+bool sv_serve_memory(struct sv_call *call, CUresult *result);
+
+/* serve_callback.c: what is printed to standard output goes to the client. */
+bool sv_output_begin(void);
+/* Takes what was printed so far: bytes (free them), or NULL. */
+char *sv_output_take(size_t *size);
+
+#define CUSTOM(name) bool sv_##name(struct sv_call *call, CUresult *result);
+#include "server_custom.inc"
+#undef CUSTOM
+
+#endif

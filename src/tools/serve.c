@@ -1,0 +1,121 @@
+/*
+ * farwarp serve: drives a GPU for programs elsewhere.
+ */
+#include "tools.h"
+
+#include <argp.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/server.h"
+#include "soft/soft.h"
+
+enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_INSECURE, KEY_MAX_CLIENTS };
+
+struct serve_options {
+	struct sv_options server;
+	int worker_fd;
+	enum wire_kind worker_kind;
+};
+
+static const struct argp_option option_table[] = {
+	{ "listen", 'l', "ADDRESS", 0, "where to listen: unix:PATH, tcp:HOST[:PORT], vsock:CID:PORT; may be given several times", 0 },
+	{ "backend", 'b', "soft", 0, "what computes: the software GPU (default)", 0 },
+	{ "cc", 'c', "N.M", 0, "compute capability of the software GPU, 7.5 to 12.1 (default 8.6)", 0 },
+	{ "mem", 'm', "SIZE", 0, "memory of the software GPU for each client, as 512M or 8G", 0 },
+	{ "max-clients", KEY_MAX_CLIENTS, "N", 0, "how many are served at a time (default 64)", 0 },
+	{ "insecure", KEY_INSECURE, NULL, 0, "listen with plain TCP beyond loopback: anyone who reaches it can use the GPU", 0 },
+	{ "worker", KEY_WORKER, "FD", OPTION_HIDDEN, NULL, 0 },
+	{ "worker-kind", KEY_WORKER_KIND, "N", OPTION_HIDDEN, NULL, 0 },
+	{ 0 } };
+
+static error_t
+parse(int key, char *arg, struct argp_state *state)
+{
+	struct serve_options *o = state->input;
+	char error[256];
+	uint64_t bytes;
+	long number;
+	char *end;
+
+	switch (key) {
+	case 'l':
+		if (o->server.listen_count == sizeof(o->server.listen) / sizeof(o->server.listen[0]))
+			argp_error(state, "--listen: at most 8 addresses");
+		else if (!wire_address_parse(arg, &o->server.listen[o->server.listen_count++], error))
+			argp_error(state, "--listen: %s", error);
+		break;
+	case 'b':
+		if (strcmp(arg, "soft") != 0)
+			argp_error(state, "--backend is soft, not \"%s\"", arg);
+		break;
+	case 'c':
+		if (sw_settings_capability(arg) < 75 || sw_settings_capability(arg) > 121)
+			argp_error(state, "--cc is a compute capability from 7.5 to 12.1, not \"%s\"", arg);
+		setenv("FARWARP_SOFT_CC", arg, 1); /* the workers inherit it */
+		break;
+	case 'm':
+		if (!sw_settings_size(arg, &bytes))
+			argp_error(state, "--mem is a size such as 512M or 8G, not \"%s\"", arg);
+		setenv("FARWARP_SOFT_MEM", arg, 1);
+		break;
+	case KEY_MAX_CLIENTS:
+		number = strtol(arg, &end, 10);
+		if (end == arg || *end || number < 1 || number > 1024)
+			argp_error(state, "--max-clients is a number from 1 to 1024, not \"%s\"", arg);
+		o->server.max_clients = (unsigned)number;
+		break;
+	case KEY_INSECURE:
+		o->server.insecure = true;
+		break;
+	case KEY_WORKER:
+		o->worker_fd = (int)strtol(arg, NULL, 10);
+		break;
+	case KEY_WORKER_KIND:
+		o->worker_kind = (enum wire_kind)strtol(arg, NULL, 10);
+		break;
+	case ARGP_KEY_ARG:
+		argp_error(state, "there are no arguments beside options: \"%s\"", arg);
+		break;
+	case ARGP_KEY_END:
+		if (o->worker_fd < 0 && o->server.listen_count == 0)
+			argp_error(state, "where to listen? As in: farwarp serve --listen unix:/run/farwarp.sock");
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+int
+tool_serve(int argc, char **argv)
+{
+	static const struct argp argp = { option_table, parse, NULL,
+		"Drives a GPU for programs elsewhere: in another process, a container, a virtual machine, on another host. Each client gets a worker "
+		"process of its own; what it held is freed when it ends.\v"
+		"On the client: farwarp run --server ADDRESS -- PROGRAM. FARWARP_TOKEN, when set here, has to be set to the same there.\n"
+		"Ends with 0 after SIGTERM or SIGINT, 1: cannot listen, 64: wrong usage.",
+		NULL, NULL, NULL };
+	static char *const no_arguments[] = { NULL };
+	char name[] = "farwarp serve", self[PATH_MAX];
+	struct serve_options o = { .worker_fd = -1, .server = { .max_clients = 64, .worker_arguments = no_arguments } };
+
+	argv[0] = name;
+	argp_err_exit_status = FW_EXIT_USAGE;
+	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	const char *token = getenv("FARWARP_TOKEN");
+	o.server.token = token && *token ? token : NULL;
+	if (o.worker_fd >= 0)
+		sv_work(o.worker_fd, o.worker_kind, &o.server);
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (length <= 0) {
+		perror("farwarp serve: /proc/self/exe");
+		return 1;
+	}
+	self[length] = 0;
+	o.server.executable = self;
+	return sv_supervise(&o.server);
+}

@@ -1,0 +1,291 @@
+/*
+ * Rings: one writer, one reader, records in order, in memory that is mapped twice so that none wraps. See wire.h.
+ */
+#include "wire/link.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+#define MASK (WIRE_RING_BYTES - 1)
+#define HEADER sizeof(struct wire_record)
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+#define NAP_MIN 50000u        /* ns */
+#define NAP_MAX 1000000u
+#define NAPS_BEFORE_SLEEP 1000 /* about a second of naps */
+
+static void
+pause_cpu(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#endif
+}
+
+uint64_t
+wire_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Spinning is for machines with cores to spare: where there are two, who spins keeps the other side's kernels from running. */
+unsigned
+wire_spin_ns(void)
+{
+	static unsigned spin; /* atomic */
+	unsigned value = __atomic_load_n(&spin, __ATOMIC_RELAXED);
+
+	if (!value) {
+		const char *wish = getenv("FARWARP_WIRE_SPIN_US");
+		cpu_set_t set;
+		int cpus = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+		value = cpus <= 2 ? 20000 : 100000;
+		if (wish && *wish)
+			value = (unsigned)strtoul(wish, NULL, 10) * 1000 + 1;
+		__atomic_store_n(&spin, value, __ATOMIC_RELAXED);
+	}
+	return value;
+}
+
+void
+wire_wake(uint32_t *sleep)
+{
+	__atomic_store_n(sleep, WIRE_AWAKE, __ATOMIC_RELEASE);
+	syscall(SYS_futex, sleep, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+void
+wire_nap(uint32_t *sleep, uint32_t state, uint64_t ns)
+{
+	struct timespec t = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+
+	syscall(SYS_futex, sleep, FUTEX_WAIT, state, &t, NULL, 0);
+}
+
+/* ---- memory -------------------------------------------------------------------------------------------------------- */
+
+int
+wire_ring_create(void)
+{
+	int fd = memfd_create("farwarp-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0)
+		return -1;
+	if (ftruncate(fd, PAGE + WIRE_RING_BYTES) == 0 && fcntl(fd, F_ADD_SEALS, SEALS) == 0)
+		return fd;
+	int error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+bool
+wire_ring_map(struct wire_ring *ring, int fd, struct wire_link *link)
+{
+	struct stat st;
+	const size_t bytes = PAGE + 2 * (size_t)WIRE_RING_BYTES;
+
+	/* What could shrink would end this process by SIGBUS at the other side's pleasure. */
+	if (fstat(fd, &st) != 0 || st.st_size != (off_t)(PAGE + WIRE_RING_BYTES) || (fcntl(fd, F_GET_SEALS) & SEALS) != SEALS)
+		return false;
+	uint8_t *base = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (base == MAP_FAILED)
+		return false;
+	if (mmap(base, PAGE + WIRE_RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
+	    mmap(base + PAGE + WIRE_RING_BYTES, WIRE_RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, PAGE) == MAP_FAILED) {
+		munmap(base, bytes);
+		return false;
+	}
+	*ring = (struct wire_ring){ .shared = (struct wire_shared *)base, .data = base + PAGE, .link = link, .fd = fd };
+	ring->sleep = &ring->shared->sleep;
+	return true;
+}
+
+void
+wire_ring_unmap(struct wire_ring *ring)
+{
+	if (ring->shared) {
+		munmap(ring->shared, PAGE + 2 * (size_t)WIRE_RING_BYTES);
+		close(ring->fd);
+	}
+	ring->shared = NULL;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------------- */
+
+static uint32_t
+room_of(uint32_t payload)
+{
+	return (uint32_t)((HEADER + payload + 31u) & ~31u);
+}
+
+/* Whether `need` more bytes fit. A tail that cannot be kills the link. */
+static bool
+fits(struct wire_ring *ring, uint32_t need)
+{
+	if (ring->head + need - ring->tail_seen <= WIRE_RING_BYTES)
+		return true;
+	uint64_t tail = __atomic_load_n(&ring->shared->tail, __ATOMIC_ACQUIRE);
+	if (tail < ring->tail_seen || tail > ring->head) {
+		wire_kill(ring->link, "the other side broke a ring");
+		return false;
+	}
+	ring->tail_seen = tail;
+	return ring->head + need - tail <= WIRE_RING_BYTES;
+}
+
+struct wire_record *
+wire_reserve(struct wire_ring *ring, uint32_t size)
+{
+	uint32_t need = room_of(size);
+	uint64_t begin = 0, nap = NAP_MIN / 2;
+
+	if (size > WIRE_PAYLOAD_MAX)
+		return NULL;
+	while (!fits(ring, need)) {
+		if (!wire_alive(ring->link))
+			return NULL;
+		if (!begin)
+			begin = wire_now();
+		if (wire_now() - begin < wire_spin_ns()) {
+			pause_cpu();
+			continue;
+		}
+		/* Full: the reader is behind. It may be asleep with a full ring only if it never woke: wake it to be sure. */
+		if (__atomic_load_n(ring->sleep, __ATOMIC_ACQUIRE) != WIRE_AWAKE)
+			wire_wake(ring->sleep);
+		struct timespec t = { 0, (long)nap };
+		nanosleep(&t, NULL);
+		nap = nap * 2 < NAP_MAX ? nap * 2 : NAP_MAX;
+	}
+	if (__builtin_expect(__atomic_load_n(&ring->link->dead, __ATOMIC_RELAXED), 0))
+		return NULL;
+	return (struct wire_record *)(ring->data + (ring->head & MASK));
+}
+
+static void
+publish(struct wire_ring *ring, struct wire_record *record, uint32_t wakes_from)
+{
+	ring->head += room_of(record->size);
+	__atomic_store_n(&ring->shared->head, ring->head, __ATOMIC_RELEASE);
+	/* Pairs with the fence of who goes to sleep: either it sees the record, or we see that it sleeps. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (__builtin_expect(__atomic_load_n(ring->sleep, __ATOMIC_RELAXED) >= wakes_from, 0)) {
+		__atomic_fetch_add(&ring->link->counts.wakes, 1, __ATOMIC_RELAXED);
+		wire_wake(ring->sleep);
+	}
+}
+
+void
+wire_publish(struct wire_ring *ring, struct wire_record *record)
+{
+	publish(ring, record, WIRE_SLEEPING);
+}
+
+void
+wire_publish_wake(struct wire_ring *ring, struct wire_record *record)
+{
+	publish(ring, record, WIRE_NAPPING);
+}
+
+void
+wire_ring_end(struct wire_ring *ring)
+{
+	__atomic_store_n(&ring->shared->ended, 1, __ATOMIC_RELEASE);
+	wire_wake(ring->sleep);
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------------------- */
+
+/* Bytes that are there; a head that cannot be kills the link. */
+static uint64_t
+there(struct wire_ring *ring)
+{
+	if (ring->head_seen == ring->tail) {
+		uint64_t head = __atomic_load_n(&ring->shared->head, __ATOMIC_ACQUIRE);
+		if (head < ring->tail || head - ring->tail > WIRE_RING_BYTES || head & 31) {
+			wire_kill(ring->link, "the other side broke a ring");
+			return 0;
+		}
+		ring->head_seen = head;
+	}
+	return ring->head_seen - ring->tail;
+}
+
+const uint8_t *
+wire_peek(struct wire_ring *ring, struct wire_record *header)
+{
+	uint64_t bytes = there(ring);
+
+	if (!bytes)
+		return NULL;
+	const struct wire_record *record = (const struct wire_record *)(ring->data + (ring->tail & MASK));
+	memcpy(header, record, HEADER);
+	if (header->size > WIRE_PAYLOAD_MAX || room_of(header->size) > bytes) {
+		wire_kill(ring->link, "the other side sent a record of %u bytes where %llu are", header->size, (unsigned long long)bytes);
+		return NULL;
+	}
+	ring->peeked = room_of(header->size);
+	return record->payload;
+}
+
+bool
+wire_ended(const struct wire_ring *ring)
+{
+	return __atomic_load_n(&ring->shared->ended, __ATOMIC_ACQUIRE) &&
+	       __atomic_load_n(&ring->shared->head, __ATOMIC_ACQUIRE) == ring->tail;
+}
+
+const uint8_t *
+wire_wait(struct wire_ring *ring, struct wire_record *header, int timeout_ms)
+{
+	const uint8_t *payload;
+	uint64_t begin = 0, nap = NAP_MIN;
+	unsigned naps = 0;
+
+	while (!(payload = wire_peek(ring, header))) {
+		uint64_t now = wire_now();
+		if (!begin)
+			begin = now;
+		if (!wire_alive(ring->link) || wire_ended(ring) || (timeout_ms >= 0 && now - begin > (uint64_t)timeout_ms * 1000000))
+			return NULL;
+		if (now - begin < wire_spin_ns()) {
+			for (unsigned n = 0; n < 16; n++)
+				pause_cpu();
+			continue;
+		}
+		/* Naps are bounded, so that who sends a record that can wait need not wake us; after a second of them we sleep. */
+		uint32_t state = naps < NAPS_BEFORE_SLEEP ? WIRE_NAPPING : WIRE_SLEEPING;
+		__atomic_store_n(ring->sleep, state, __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		if (__atomic_load_n(&ring->shared->head, __ATOMIC_RELAXED) == ring->tail && wire_alive(ring->link) && !wire_ended(ring)) {
+			wire_nap(ring->sleep, state, state == WIRE_NAPPING ? nap : WIRE_LIVENESS_MS * 1000000ull);
+			__atomic_fetch_add(&ring->link->counts.sleeps, 1, __ATOMIC_RELAXED);
+		}
+		__atomic_store_n(ring->sleep, WIRE_AWAKE, __ATOMIC_RELAXED);
+		nap = nap * 2 < NAP_MAX ? nap * 2 : NAP_MAX;
+		naps++;
+	}
+	return payload;
+}
+
+void
+wire_release(struct wire_ring *ring)
+{
+	ring->tail += ring->peeked;
+	ring->peeked = 0;
+	__atomic_store_n(&ring->shared->tail, ring->tail, __ATOMIC_RELEASE);
+}

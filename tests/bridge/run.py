@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""
+The bridge end to end: farwarp serve with its software GPU, programs behind it over unix and TCP, and what happens when one of them dies.
+
+    run.py --build BUILD
+
+Prints TAP. The server is a child of this script; nothing is left behind.
+"""
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+DEVICE_UNAVAILABLE, SYSTEM_NOT_READY = 46, 802
+# What cannot be right through this server: its device is configured by the server, and pinned memory over TCP is not the kernels'.
+NOT_HERE = {"unix": {"launch": {"clusters", "threads_appear_when_needed"}},
+            "tcp": {"launch": {"clusters", "threads_appear_when_needed"}, "stream": {"memory_operations"}}}
+results = []
+
+
+def check(name, good, *why):
+    results.append(good)
+    if not good:
+        for line in why:
+            print("#", str(line)[:300])
+    print("%sok %d - %s" % ("" if good else "not ", len(results), name), flush=True)
+
+
+class Server:
+    def __init__(self, build, addresses, **environment):
+        self.log = tempfile.TemporaryFile("w+")
+        command = [os.path.join(build, "farwarp"), "serve", "--mem", "1G"]
+        for address in addresses:
+            command += ["--listen", address]
+        self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log, env=dict(os.environ, FARWARP_LOG="info", **environment))
+        for _ in range(200):
+            self.log.seek(0)
+            if self.log.read().count("listening") == len(addresses) or self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+
+    def workers(self):
+        children = open("/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)).read().split()
+        return [int(c) for c in children]
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return "no end"
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read()
+
+
+def until(condition, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+# A client that says what cuInit gave, then synchronises until that fails, and says with what.
+LOOP = """
+import ctypes, sys, time
+cuda = ctypes.CDLL(sys.argv[1])
+print(cuda.cuInit(0), flush=True)
+ctx = ctypes.c_void_p()
+result = cuda.cuDevicePrimaryCtxRetain(ctypes.byref(ctx), 0) or cuda.cuCtxSetCurrent(ctx)
+print(result, flush=True)
+end = time.monotonic() + 20
+while not result and time.monotonic() < end:
+    result = cuda.cuCtxSynchronize()
+    time.sleep(0.005)
+print(result, cuda.cuCtxSynchronize(), flush=True)
+"""
+
+
+def client(library, address, **environment):
+    return subprocess.Popen([sys.executable, "-c", LOOP, library], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=dict(os.environ, FARWARP_SERVER=address, **environment))
+
+
+def tap(program, environment, *arguments):
+    """Names of tests that passed and that failed."""
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, errors="replace", timeout=120,
+                          env=dict(os.environ, **environment))
+    lines = done.stdout.splitlines()
+    passed = [l.split(" - ", 1)[1] for l in lines if l.startswith("ok ")]
+    failed = [l.split(" - ", 1)[1] for l in lines if l.startswith("not ok ")]
+    return passed, failed, [l for l in lines if l.startswith("#")][:5]
+
+
+def programs(build, kind, address, here):
+    library = os.path.join(build, "lib/libcuda.so.1")
+    for name in ("vector_add", "matmul", "reduction", "histogram", "mandelbrot"):
+        done = subprocess.run([os.path.join(build, "farwarp"), "run", "--server", address, "--", os.path.join(build, "examples", name)],
+                              capture_output=True, text=True, timeout=60)
+        check("%s: %s" % (kind, name), done.returncode == 0 and "right" in done.stdout, done.stdout, done.stderr)
+    for suite in ("stream", "launch"):
+        passed, failed, why = tap(os.path.join(build, "tests/device/test_device_" + suite), {"LIBCUDA": library, "FARWARP_SERVER": address})
+        bad = set(failed) - NOT_HERE[kind].get(suite, set())
+        check("%s: device %s, %d tests" % (kind, suite, len(passed)), passed and not bad, sorted(bad), *why)
+    golden = [os.path.join(here, "../ptx/golden", f + ".ptx") for f in ("memory", "atomics", "warp", "barriers", "calls", "control_flow", "faults")]
+    local = tap(os.path.join(build, "tests/ptx/ptx_golden"), {"FARWARP_TEST_LIBCUDA": library}, *golden)
+    remote = tap(os.path.join(build, "tests/ptx/ptx_golden"), {"FARWARP_TEST_LIBCUDA": library, "FARWARP_SERVER": address}, *golden)
+    check("%s: golden kernels as in process, %d" % (kind, len(remote[0])), remote[0] and remote[:2] == local[:2], *remote[1][:5], *remote[2])
+
+
+def deaths(library, server, address):
+    one, other = client(library, address), client(library, address)
+    started = [one.stdout.readline().strip(), one.stdout.readline().strip(), other.stdout.readline().strip(), other.stdout.readline().strip()]
+    check("two clients begin", started == ["0"] * 4, started)
+    workers = server.workers()
+    check("each has a worker of its own", len(workers) == 2, workers)
+    begin = time.monotonic()
+    one.kill()
+    one.wait()
+    check("the worker of a client that is killed ends", until(lambda: len(server.workers()) == 1, 2), server.workers())
+    print("# %.0f ms" % ((time.monotonic() - begin) * 1000))
+    check("the other client goes on", other.poll() is None)
+    begin = time.monotonic()
+    os.kill(server.workers()[0], signal.SIGKILL)
+    try:
+        out, log = other.communicate(timeout=5)
+    except subprocess.TimeoutExpired:
+        other.kill()
+        out, log = other.communicate()
+    check("a client whose worker is killed gets an error that stays", out.split() == [str(DEVICE_UNAVAILABLE)] * 2, out, log)
+    check("and one line that says so", log.count("is lost") == 1 and log.count("\n") == 1, log)
+    print("# %.0f ms" % ((time.monotonic() - begin) * 1000))
+
+
+def bad_input(build, library, server, path, address):
+    for text in (b"", b"\xff" * 4, b"\x10\0\0\0" + b"x" * 16, b"GET / HTTP/1.0\r\n\r\n" * 300):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(path)
+            try:
+                s.sendall(text)
+                s.shutdown(socket.SHUT_WR)
+                s.settimeout(3)
+                while s.recv(4096):
+                    pass
+            except OSError:
+                pass
+    check("nonsense instead of a hello ends its worker alone", until(lambda: not server.workers(), 8) and server.process.poll() is None,
+          server.text())
+    late = client(library, address)
+    out = late.stdout.readline().strip()
+    late.kill()
+    late.communicate()
+    check("and the next client is served", out == "0", out)
+    for wrong, says in (("unix:/nowhere/gpu.sock", "cannot reach"), ("tcp:127.0.0.1:1", "cannot reach"), ("nonsense", "is no address"),
+                        ("tcp:127.0.0.1:99999", "port")):
+        lost = client(library, wrong)
+        out, log = lost.communicate(timeout=20)
+        check("FARWARP_SERVER=%s is an error with a reason" % wrong, out.split()[0] != "0" and says in log, out, log)
+    refused = subprocess.run([os.path.join(build, "farwarp"), "serve", "--listen", "tcp:0.0.0.0:7999"], capture_output=True, text=True, timeout=10)
+    check("plain TCP beyond loopback needs --insecure", refused.returncode == 64 and "--insecure" in refused.stderr, refused.stderr)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    build = os.path.abspath(parser.parse_args().build)
+    here = os.path.dirname(os.path.abspath(__file__))
+    library = os.path.join(build, "lib/libcuda.so.1")
+    for name in ("FARWARP_SERVER", "FARWARP_TOKEN", "FARWARP_DEVICE", "FARWARP_LOG"):
+        os.environ.pop(name, None)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "gpu.sock")
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        unix, tcp = "unix:" + path, "tcp:127.0.0.1:%d" % port
+        server = Server(build, [unix, tcp])
+        programs(build, "unix", unix, here)
+        programs(build, "tcp", tcp, here)
+        crowd = [subprocess.Popen([os.path.join(build, "farwarp"), "run", "-q", "--server", unix if n % 2 else tcp, "--",
+                                   os.path.join(build, "examples/vector_add")], stdout=subprocess.PIPE, text=True) for n in range(8)]
+        outputs = [c.communicate(timeout=60)[0] for c in crowd]
+        check("eight clients at once", all("right" in o for o in outputs), outputs)
+        check("all workers have ended", until(lambda: not server.workers(), 3), server.workers())
+        deaths(library, server, unix)
+        until(lambda: not server.workers(), 3)
+        deaths(library, server, tcp)
+        until(lambda: not server.workers(), 3)
+        bad_input(build, library, server, path, unix)
+        check("the server ends on SIGTERM", server.stop() == 0, server.text())
+        check("and takes its socket with it", not os.path.exists(path))
+        locked = Server(build, [unix], FARWARP_TOKEN="right")
+        for token, want in (("wrong", SYSTEM_NOT_READY), ("", SYSTEM_NOT_READY), ("right", 0)):
+            c = client(library, unix, FARWARP_TOKEN=token)
+            out = c.stdout.readline().strip()
+            c.kill()
+            log = c.communicate()[1]
+            check("token \"%s\"" % token, out == str(want) and (not want or "token" in log), out, log)
+        held = client(library, unix, FARWARP_TOKEN="right")
+        held.stdout.readline()
+        held.stdout.readline()
+        locked.process.kill()
+        locked.process.wait()
+        try:
+            out, _ = held.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            held.kill()
+            out, _ = held.communicate()
+        check("a supervisor that is killed takes its workers along", out.split()[:1] == [str(DEVICE_UNAVAILABLE)], out)
+    print("1..%d" % len(results))
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
