@@ -39,16 +39,19 @@ wire_reason(const struct wire_link *link)
 void
 wire_kill(struct wire_link *link, const char *format, ...)
 {
-	uint32_t alive = 0;
 	va_list args;
 
-	/* 1 while the reason is being written, 2 then: who sees "dead" may read it a moment early, as an empty text. */
-	if (!__atomic_compare_exchange_n(&link->dead, &alive, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+	pthread_mutex_lock(&link->lock);
+	bool first = !link->dead;
+	if (first) { /* the reason stands there before anyone sees that the link is dead */
+		va_start(args, format);
+		vsnprintf(link->reason, sizeof(link->reason), format, args);
+		va_end(args);
+		__atomic_store_n(&link->dead, 1, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&link->lock);
+	if (!first)
 		return;
-	va_start(args, format);
-	vsnprintf(link->reason, sizeof(link->reason), format, args);
-	va_end(args);
-	__atomic_store_n(&link->dead, 2, __ATOMIC_RELEASE);
 	shutdown(link->fd, SHUT_RDWR);
 	pthread_mutex_lock(&link->lock);
 	for (struct wire_line *line = link->lines; line; line = line->next) {
@@ -408,7 +411,7 @@ wire_after_fork(struct wire_link *link)
 	if (link) {
 		close(link->fd);
 		link->fd = -1;
-		link->dead = 2;
+		link->dead = 1;
 	}
 }
 
