@@ -15,6 +15,9 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../real"))
+import sanitizer  # noqa: E402
+
 DEVICE_UNAVAILABLE, SYSTEM_NOT_READY = 46, 802
 # What cannot be right through this server: its device is configured by the server, and pinned memory over TCP is not the kernels'.
 NOT_HERE = {"unix": {"launch": {"clusters", "threads_appear_when_needed"}},
@@ -87,7 +90,8 @@ print(result, cuda.cuCtxSynchronize(), flush=True)
 
 def client(library, address, **environment):
     return subprocess.Popen([sys.executable, "-c", LOOP, library], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env=dict(os.environ, FARWARP_SERVER=address, **environment))
+                            env=dict(os.environ, FARWARP_SERVER=address, **sanitizer.environment(os.path.dirname(os.path.dirname(library))),
+                                     **environment))
 
 
 def tap(program, environment, *arguments):
