@@ -63,6 +63,14 @@ struct session_callback {
 	int64_t status;
 };
 
+/* A launch: then its parameters, as they lie in the kernel's parameter space, padded to 8, and its attributes (CUlaunchAttribute). */
+struct session_launch {
+	uint64_t function, stream;
+	uint32_t grid[3], block[3];
+	uint32_t shared, cooperative;
+	uint32_t param_bytes, attribute_count;
+};
+
 struct session_memory {
 	uint64_t address, size, tag; /* the same address on both sides; tag: of the shared memory, 0: the allocation ends */
 	uint64_t flags;              /* of cuMemHostRegister */

@@ -109,13 +109,6 @@ shape_place(const struct rm_shape *shape)
 
 /* ---- launches ------------------------------------------------------------------------------------------------------ */
 
-struct wire_launch {
-	uint64_t function, stream;
-	uint32_t grid[3], block[3];
-	uint32_t shared, cooperative;
-	uint32_t param_bytes, attribute_count;
-};
-
 static CUresult
 send_launch(const CUlaunchConfig *c, CUfunction f, bool cooperative, void **params, void **extra)
 {
@@ -153,10 +146,10 @@ send_launch(const CUlaunchConfig *c, CUfunction f, bool cooperative, void **para
 	if (c->numAttrs && !c->attrs)
 		return CUDA_ERROR_INVALID_VALUE;
 	shape.param_bytes = buffer_bytes << 1 | !layout;
-	rm_begin(&r, CALL_cuLaunchKernel, sizeof(struct wire_launch) + ((buffer_bytes + 7) & ~7ul) + c->numAttrs * sizeof(CUlaunchAttribute));
+	rm_begin(&r, CALL_cuLaunchKernel, sizeof(struct session_launch) + ((buffer_bytes + 7) & ~7ul) + c->numAttrs * sizeof(CUlaunchAttribute));
 	if (r.record) {
-		struct wire_launch *launch = (struct wire_launch *)r.out.data;
-		*launch = (struct wire_launch){ shape.function, shape.stream, { shape.grid[0], shape.grid[1], shape.grid[2] },
+		struct session_launch *launch = (struct session_launch *)r.out.data;
+		*launch = (struct session_launch){ shape.function, shape.stream, { shape.grid[0], shape.grid[1], shape.grid[2] },
 			{ shape.block[0], shape.block[1], shape.block[2] }, shape.shared, cooperative, (uint32_t)buffer_bytes, c->numAttrs };
 		uint8_t *bytes = (uint8_t *)(launch + 1);
 		if (layout) {

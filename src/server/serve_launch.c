@@ -7,17 +7,10 @@
 
 #define PARAMS_MAX 8192
 
-struct wire_launch {
-	uint64_t function, stream;
-	uint32_t grid[3], block[3];
-	uint32_t shared, cooperative;
-	uint32_t param_bytes, attribute_count;
-};
-
 bool
 sv_cuLaunchKernel(struct sv_call *call, CUresult *result)
 {
-	struct wire_launch l;
+	struct session_launch l;
 	CUlaunchAttribute attributes[64];
 	const void *bytes = fw_cursor_bytes(&call->in, sizeof(l));
 
