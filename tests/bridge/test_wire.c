@@ -222,6 +222,8 @@ TEST(death_while_the_ring_is_full)
 	}
 	CHECK(!wire_alive(link));
 	CHECK(seconds() - begin > 0.1 && seconds() - begin < 2);
+	wire_channel_close(channel);
+	wire_close(link);
 }
 
 /* ---- hostile contents: this process writes into the ring that it reads as if the other side had ------------------- */
@@ -245,6 +247,8 @@ refused(void (*poison)(struct wire_line *line))
 	CHECK(wire_peek(&line->from, &header) == NULL);
 	CHECK(!wire_alive(link));
 	kill(child, SIGKILL);
+	wire_channel_close(&line->channel);
+	wire_close(link);
 }
 
 static void
@@ -286,6 +290,8 @@ TEST(hostile_rings_end_the_link)
 	line->to.head = line->to.tail_seen + WIRE_RING_BYTES;
 	CHECK(wire_reserve(&line->to, 64) == NULL && !wire_alive(link));
 	kill(child, SIGKILL);
+	wire_channel_close(&line->channel);
+	wire_close(link);
 }
 
 TEST(addresses)
