@@ -238,16 +238,21 @@ call_unpack_reply(struct fw_cursor *in, enum cuda_call_id call, const void *cons
 {
 	const struct call_desc *desc = &call_descs[call];
 	CUresult result = (CUresult)(int64_t)call_get_u64(in);
+	uint64_t rooms[PARAMS_MAX] = { 0 };
 
-	for (unsigned i = 0; result == CUDA_SUCCESS && i < desc->param_count; i++) {
+	/* Before anything is written: a capacity may be an output itself. */
+	for (unsigned i = 0; i < desc->param_count && i < PARAMS_MAX; i++)
+		if (is_output(&desc->params[i]) && *(void *const *)args[i])
+			bytes_of(desc, &desc->params[i], args, &rooms[i]);
+	for (unsigned i = 0; result == CUDA_SUCCESS && i < desc->param_count && i < PARAMS_MAX; i++) {
 		const struct call_param *p = &desc->params[i];
 		void *pointer = is_output(p) ? *(void *const *)args[i] : NULL;
-		uint64_t count, room;
+		uint64_t count;
 		if (!pointer)
 			continue;
 		const void *got = call_get_array(in, p->size, &count);
-		bytes_of(desc, p, args, &room);
-		if (in->bad || count > room)
+		in->bad |= count != rooms[i];
+		if (in->bad)
 			break;
 		if (count)
 			memcpy(pointer, got, count * p->size);

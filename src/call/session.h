@@ -59,7 +59,9 @@ enum session_callback_kind { SESSION_HOST_FUNCTION, SESSION_STREAM_CALLBACK, SES
 
 struct session_callback {
 	uint64_t kind; /* enum session_callback_kind */
-	uint64_t function, user, stream;
+	uint64_t function, user;
+	uint64_t seal; /* the client's, over the three before it: the worker hands all four back as they came */
+	uint64_t stream;
 	int64_t status;
 };
 

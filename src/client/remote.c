@@ -40,10 +40,22 @@ rm_lost(void)
 {
 	static bool said;
 
+	if (wire_alive(link_) && !closed && !mine) {
+		fw_warn_once("client", "a thread gets no channel to the server: out of memory or descriptors");
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	if (!closed)
+		wire_kill(link_, "it ended a channel");
 	if (!closed && !__atomic_exchange_n(&said, true, __ATOMIC_RELAXED))
-		fw_error("client", "the server %s is lost: %s; all that this process had on its GPU is gone", server,
-		         wire_alive(link_) ? "no room for a channel" : wire_reason(link_));
+		fw_error("client", "the server %s is lost: %s; all that this process had on its GPU is gone", server, wire_reason(link_));
 	return CUDA_ERROR_DEVICE_UNAVAILABLE;
+}
+
+CUresult
+rm_nonsense(const struct rm_request *r)
+{
+	wire_kill(link_, "its answer to %s makes no sense", r->kind < CALL_COUNT ? call_descs[r->kind].name : "a request");
+	return rm_lost();
 }
 
 static void
@@ -170,7 +182,7 @@ take_part(struct rm_request *r, const struct wire_record *header, const uint8_t 
 		r->sink(r->user, payload, header->size);
 		return true;
 	}
-	uint8_t *more = realloc(r->parts, r->part_size + header->size + WIRE_PAYLOAD_MAX);
+	uint8_t *more = r->part_size < SESSION_BLOB_MAX ? realloc(r->parts, r->part_size + header->size + WIRE_PAYLOAD_MAX) : NULL;
 	if (!more)
 		return false;
 	r->parts = more;
@@ -194,6 +206,8 @@ rm_ask(struct rm_request *r, struct fw_cursor *in)
 		payload = wire_wait(r->channel->from, &header, -1);
 		if (!payload)
 			return rm_lost();
+		if (header.kind != r->kind && !(header.flags & SESSION_OUTPUT))
+			return rm_nonsense(r);
 		if (!(header.flags & (SESSION_MORE | SESSION_OUTPUT)))
 			break;
 		whole &= take_part(r, &header, payload);
@@ -208,7 +222,7 @@ rm_ask(struct rm_request *r, struct fw_cursor *in)
 	}
 	result = (CUresult)(int64_t)call_get_u64(in);
 	if (in->bad)
-		return CUDA_ERROR_UNKNOWN;
+		return rm_nonsense(r);
 	if (!whole)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	if (result == CUDA_SUCCESS)
@@ -319,9 +333,7 @@ unpack(struct fw_cursor *in, enum cuda_call_id call, const void *const *args)
 	bool is_broken = false;
 	CUresult result = call_unpack_reply(in, call, args, &is_broken);
 
-	if (is_broken)
-		fw_error("client", "%s: the server's answer makes no sense", call_descs[call].name);
-	return result;
+	return is_broken ? rm_nonsense(&(struct rm_request){ .kind = (uint16_t)call }) : result;
 }
 
 static CUresult
@@ -344,9 +356,9 @@ call_constant(enum cuda_call_id call, const void *const *args)
 	CUresult result = rm_ask(&r, &in);
 	if (r.answered) {
 		in.at = 0; /* call_unpack_reply() reads the result too */
-		if (place && result == CUDA_SUCCESS)
-			keep_constant(place, call, inputs, out.at, &in);
 		CUresult unpacked = unpack(&in, call, args);
+		if (place && result == CUDA_SUCCESS && unpacked == CUDA_SUCCESS)
+			keep_constant(place, call, inputs, out.at, &in);
 		result = result == CUDA_SUCCESS ? unpacked : result;
 	}
 	rm_end(&r);
@@ -448,6 +460,8 @@ primary_context(CUcontext *ctx, CUdevice dev)
 	call_put_u64(&r.out, (uint64_t)(int64_t)dev);
 	CUresult result = rm_ask(&r, &in);
 	*ctx = (CUcontext)(uintptr_t)call_get_u64(&in);
+	if (result == CUDA_SUCCESS && !*ctx)
+		result = rm_nonsense(&r);
 	rm_end(&r);
 	if (result == CUDA_SUCCESS && (unsigned)dev < 16)
 		__atomic_store_n(&known[dev], *ctx, __ATOMIC_RELAXED);

@@ -56,9 +56,15 @@ CUresult rm_do(struct rm_request *r);
 /* A call that rows can say. */
 CUresult rm_call(enum cuda_call_id call, const void *const *args);
 
-/* The sticky error after the server was lost; said once on the log. */
+/* The sticky error after the server was lost; said once on the log. A thread that only has no channel yet gets an error of its own. */
 CUresult rm_lost(void);
+/* The same, after an answer that makes no sense: a server that gives one is lost. */
+CUresult rm_nonsense(const struct rm_request *r);
 struct wire_link *rm_link(void);
+
+/* seal.c: a mark of words that this process sends out and wants to recognise when a worker hands them back. */
+uint64_t rm_seal(const uint64_t *words, size_t count);
+bool rm_sealed(const uint64_t *words, size_t count, uint64_t seal);
 
 /* A launch that the worker has accepted: one like it need not be awaited. */
 struct rm_shape {

@@ -366,9 +366,7 @@ copy_out(bool async, uint8_t *dst, uint64_t src, size_t size, CUstream stream)
 	call_put_u64(&r.out, (uint64_t)(uintptr_t)stream);
 	CUresult result = rm_ask(&r, &in);
 	rm_end(&r);
-	if (result == CUDA_SUCCESS && target.left)
-		result = CUDA_ERROR_UNKNOWN;
-	return result;
+	return result == CUDA_SUCCESS && target.left ? rm_nonsense(&r) : result;
 }
 
 static CUresult
@@ -549,7 +547,7 @@ copy_box(enum cuda_call_id call, const CUDA_MEMCPY3D *given, CUstream stream)
 		if (rows)
 			scatter(&target, rows, &c);
 		else
-			result = CUDA_ERROR_UNKNOWN;
+			result = rm_nonsense(&r);
 	}
 	rm_end(&r);
 	return result;

@@ -52,8 +52,9 @@ ask_layout(CUfunction f, uint64_t epoch, CUresult *result)
 	if (*result == CUDA_SUCCESS) {
 		uint64_t count = 0;
 		const uint32_t *pairs = call_get_array(&in, 8, &count);
-		layout = !in.bad && count <= PARAMS_MAX ? malloc(sizeof(*layout) + count * 8) : NULL;
-		*result = layout ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+		bool sound = !in.bad && count <= PARAMS_MAX;
+		layout = sound ? malloc(sizeof(*layout) + count * 8) : NULL;
+		*result = layout ? CUDA_SUCCESS : sound ? CUDA_ERROR_OUT_OF_MEMORY : rm_nonsense(&r);
 		if (layout) {
 			*layout = (struct layout){ .function = (uint64_t)(uintptr_t)f, .epoch = epoch, .count = (uint32_t)count };
 			if (count)
@@ -61,7 +62,7 @@ ask_layout(CUfunction f, uint64_t epoch, CUresult *result)
 			for (uint64_t n = 0; n < count; n++) {
 				uint64_t end = (uint64_t)layout->params[n].offset + layout->params[n].size;
 				if (end > PARAM_MAX) {
-					*result = CUDA_ERROR_UNKNOWN;
+					*result = rm_nonsense(&r);
 					break;
 				}
 				layout->bytes = end > layout->bytes ? (uint32_t)end : layout->bytes;
@@ -222,9 +223,12 @@ rm_cuFuncGetParamInfo(CUfunction func, size_t paramIndex, size_t *paramOffset, s
 static pthread_mutex_t callback_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct wire_channel *callback_channel; /* guarded by callback_lock until it is set */
 
-static void
+/* False: not what this process asked for; nothing was called. */
+static bool
 run_callback(const struct session_callback *c)
 {
+	if (!rm_sealed(&c->kind, 3, c->seal))
+		return false;
 	switch ((enum session_callback_kind)c->kind) {
 	case SESSION_HOST_FUNCTION:
 	case SESSION_DESTRUCTOR:
@@ -234,6 +238,7 @@ run_callback(const struct session_callback *c)
 		((CUstreamCallback)(uintptr_t)c->function)((CUstream)(uintptr_t)c->stream, (CUresult)c->status, (void *)(uintptr_t)c->user);
 		break;
 	}
+	return true;
 }
 
 /* Runs what the worker asks for, one after the other, until the link ends. */
@@ -250,9 +255,10 @@ callback_main(void *argument)
 		if (whole)
 			memcpy(&callback, payload, sizeof(callback));
 		wire_release(channel->from);
-		if (!whole)
+		if (!whole || !run_callback(&callback)) {
+			wire_kill(channel->link, "it asked for the call of a function that it was never given");
 			break;
-		run_callback(&callback);
+		}
 		struct wire_record *done = wire_reserve(channel->to, 0);
 		if (!done)
 			break;
@@ -293,12 +299,14 @@ begin_callbacks(void)
 static CUresult
 send_callback(uint16_t call, enum session_callback_kind kind, CUstream stream, void *function, void *user)
 {
-	struct session_callback callback = { kind, (uint64_t)(uintptr_t)function, (uint64_t)(uintptr_t)user, (uint64_t)(uintptr_t)stream, 0 };
+	struct session_callback callback = { .kind = kind, .function = (uint64_t)(uintptr_t)function, .user = (uint64_t)(uintptr_t)user,
+		.stream = (uint64_t)(uintptr_t)stream };
 	struct rm_request r;
 	CUresult result = begin_callbacks();
 
 	if (result != CUDA_SUCCESS)
 		return result;
+	callback.seal = rm_seal(&callback.kind, 3);
 	rm_begin(&r, call, sizeof(callback));
 	call_put(&r.out, &callback, sizeof(callback));
 	return rm_do(&r);

@@ -164,7 +164,7 @@ put_options(struct call_writer *out, unsigned count, const CUjit_option *options
 }
 
 /* What the options brought back: sizes and times into their slots, logs into their buffers. */
-static void
+static bool
 take_options(struct fw_cursor *in, unsigned count, const CUjit_option *options, void **values)
 {
 	uint64_t slot_count, log_size[2];
@@ -174,7 +174,7 @@ take_options(struct fw_cursor *in, unsigned count, const CUjit_option *options, 
 	log[0] = call_get_array(in, 1, &log_size[0]);
 	log[1] = call_get_array(in, 1, &log_size[1]);
 	if (in->bad || slot_count != count)
-		return;
+		return false;
 	for (unsigned n = 0; n < count; n++) {
 		uint64_t slot;
 		memcpy(&slot, slots + n, 8);
@@ -185,7 +185,8 @@ take_options(struct fw_cursor *in, unsigned count, const CUjit_option *options, 
 			uint64_t room = 0;
 			for (unsigned m = 0; m < count; m++)
 				if (options[m] == (which ? CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES : CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES))
-					room = log_size[which]; /* as many as were asked for, at most */
+					room = (uint32_t)(uintptr_t)values[m];
+			room = room < log_size[which] ? room : log_size[which];
 			if (room && values[n] && log[which])
 				memcpy(values[n], log[which], room);
 			break;
@@ -206,6 +207,7 @@ take_options(struct fw_cursor *in, unsigned count, const CUjit_option *options, 
 		    options[n] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES)
 			values[n] = (void *)(uintptr_t)slot;
 	}
+	return true;
 }
 
 /* ---- loading ------------------------------------------------------------------------------------------------------- */
@@ -241,7 +243,8 @@ load(enum cuda_call_id call, uint64_t *handle, const void *image, unsigned count
 	}
 	result = rm_ask(&r, &in);
 	*handle = call_get_u64(&in);
-	take_options(&in, count, options, values);
+	if (!take_options(&in, count, options, values) && result == CUDA_SUCCESS)
+		result = rm_nonsense(&r);
 	rm_end(&r);
 	return result;
 }
@@ -318,22 +321,23 @@ rm_cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_option 
 
 /* Names that programs keep pointers to: one copy each, for the life of the process. */
 static const char *
-intern(const char *text)
+intern(const char *text, size_t size)
 {
 	static struct name {
 		struct name *next;
 		char text[];
 	} *names;
-	struct name *head = __atomic_load_n(&names, __ATOMIC_ACQUIRE);
+	struct name *head = __atomic_load_n(&names, __ATOMIC_ACQUIRE), *name = malloc(sizeof(*name) + size + 1);
 
-	for (struct name *n = head; n; n = n->next)
-		if (strcmp(n->text, text) == 0)
-			return n->text;
-	size_t size = strlen(text) + 1;
-	struct name *name = malloc(sizeof(*name) + size);
 	if (!name)
 		return NULL;
 	memcpy(name->text, text, size);
+	name->text[size] = 0;
+	for (struct name *n = head; n; n = n->next)
+		if (strcmp(n->text, name->text) == 0) {
+			free(name);
+			return n->text;
+		}
 	name->next = head;
 	while (!__atomic_compare_exchange_n(&names, &name->next, name, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
 		;
@@ -350,9 +354,10 @@ ask_name(enum cuda_call_id call, const char **name, uint64_t handle)
 	call_put_u64(&r.out, handle);
 	CUresult result = rm_ask(&r, &in);
 	if (result == CUDA_SUCCESS) {
-		const char *text = call_get_string(&in);
-		*name = text ? intern(text) : NULL;
-		result = *name ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
+		uint64_t size = 0;
+		const char *text = call_get_array(&in, 1, &size); /* whose end the server may still move */
+		*name = size ? intern(text, size - 1) : NULL;
+		result = *name ? CUDA_SUCCESS : text ? CUDA_ERROR_OUT_OF_MEMORY : rm_nonsense(&r);
 	}
 	rm_end(&r);
 	return result;

@@ -144,7 +144,10 @@ sv_serve_memory(struct sv_call *call, CUresult *result)
 	return true;
 }
 
-/* A host address that a copy may touch in this process: memory that the client shares, or anything that is the device's. */
+/*
+ * An address range that a copy may touch in this process, which takes unified addresses for its own memory otherwise: what the client
+ * shares, or what is the device's (several allocations in a row, where memory was mapped piece by piece).
+ */
 static bool
 may_touch(struct sv_call *call, uint64_t address, uint64_t size)
 {
@@ -154,8 +157,16 @@ may_touch(struct sv_call *call, uint64_t address, uint64_t size)
 	pthread_mutex_lock(&lock);
 	bool shared = find_shared(address, size) != NULL;
 	pthread_mutex_unlock(&lock);
-	return shared || (call->ops->cuMemGetAddressRange_v2(&base, &range, address) == CUDA_SUCCESS && address - base < range &&
-	                  size <= range - (address - base));
+	if (shared)
+		return true;
+	while (call->ops->cuMemGetAddressRange_v2(&base, &range, address) == CUDA_SUCCESS && address - base < range) {
+		uint64_t left = range - (address - base);
+		if (size <= left)
+			return true;
+		address += left;
+		size -= left;
+	}
+	return false;
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------------------- */
@@ -263,14 +274,58 @@ sv_cuMemcpyDtoHAsync_v2(struct sv_call *call, CUresult *result)
 
 /* ---- boxes --------------------------------------------------------------------------------------------------------- */
 
-/* Sets a side's host pointer if it travels as packed rows; false for a side that names memory of this process. */
+/* One side of a box: what the client says of it. */
+struct side {
+	CUmemorytype type;
+	uint64_t device, x, y, z, pitch, height;
+};
+
+/* Whether all that a side with a unified address reaches may be touched. */
 static bool
-settle_side(struct sv_call *call, CUmemorytype type, const void **host, CUdeviceptr device, const void *rows)
+may_touch_box(struct sv_call *call, const struct side *side, const CUDA_MEMCPY3D *c)
 {
-	*host = rows;
-	if (type == CU_MEMORYTYPE_HOST)
-		return rows != NULL;
-	return !rows && (type != CU_MEMORYTYPE_UNIFIED || may_touch(call, device, 1));
+	uint64_t rows, planes, row, bytes, end;
+
+	if (__builtin_add_overflow(side->y, c->Height, &rows) || __builtin_add_overflow(side->z, c->Depth, &planes) ||
+	    __builtin_add_overflow(side->x, c->WidthInBytes, &row))
+		return false;
+	if (__builtin_mul_overflow(planes - 1, side->height > rows ? side->height : rows, &bytes) ||
+	    __builtin_add_overflow(bytes, rows - 1, &bytes) || __builtin_mul_overflow(bytes, side->pitch > row ? side->pitch : row, &bytes) ||
+	    __builtin_add_overflow(bytes, row, &bytes) || __builtin_add_overflow(side->device, bytes, &end))
+		return false;
+	return may_touch(call, side->device, bytes);
+}
+
+/*
+ * Where the sides lie in this process. A host side travels as packed rows: what the client says of its pitch, height and offsets is not
+ * looked at, as nothing around the rows is the client's. False for a side that names memory of this process, or rows for another side.
+ */
+static bool
+settle_source(struct sv_call *call, CUDA_MEMCPY3D *c, const void *rows)
+{
+	struct side side = { c->srcMemoryType, c->srcDevice, c->srcXInBytes, c->srcY, c->srcZ, c->srcPitch, c->srcHeight };
+
+	c->srcHost = rows;
+	if (side.type != CU_MEMORYTYPE_HOST)
+		return !rows && (side.type != CU_MEMORYTYPE_UNIFIED || may_touch_box(call, &side, c));
+	c->srcXInBytes = c->srcY = c->srcZ = c->srcLOD = 0;
+	c->srcPitch = c->WidthInBytes;
+	c->srcHeight = c->Height;
+	return rows != NULL;
+}
+
+static bool
+settle_target(struct sv_call *call, CUDA_MEMCPY3D *c, void *rows)
+{
+	struct side side = { c->dstMemoryType, c->dstDevice, c->dstXInBytes, c->dstY, c->dstZ, c->dstPitch, c->dstHeight };
+
+	c->dstHost = rows;
+	if (side.type != CU_MEMORYTYPE_HOST)
+		return !rows && (side.type != CU_MEMORYTYPE_UNIFIED || may_touch_box(call, &side, c));
+	c->dstXInBytes = c->dstY = c->dstZ = c->dstLOD = 0;
+	c->dstPitch = c->WidthInBytes;
+	c->dstHeight = c->Height;
+	return rows != NULL;
 }
 
 static CUDA_MEMCPY2D
@@ -313,8 +368,8 @@ copy_box(struct sv_call *call, CUresult *result)
 	CUstream stream = (CUstream)(uintptr_t)call_get_u64(&call->in);
 	uint64_t in_size = call_get_u64(&call->in), out_size = call_get_u64(&call->in), volume;
 	if (__builtin_mul_overflow(c.Height, c.Depth, &volume) || __builtin_mul_overflow(volume, c.WidthInBytes, &volume) ||
-	    (in_size && in_size != volume) || (out_size && (out_size != volume || out_size > SESSION_BLOB_MAX)))
-		return false;
+	    !volume || (in_size && in_size != volume) || (out_size && (out_size != volume || out_size > SESSION_BLOB_MAX)))
+		return false; /* an empty box is not sent */
 	if (in_size)
 		rows_in = fw_cursor_bytes(&call->in, in_size);
 	if (call->in.bad)
@@ -326,8 +381,7 @@ copy_box(struct sv_call *call, CUresult *result)
 		*result = CUDA_ERROR_NOT_SUPPORTED;
 	else if (out_size && !answer)
 		*result = CUDA_ERROR_OUT_OF_MEMORY;
-	else if (settle_side(call, c.srcMemoryType, &c.srcHost, c.srcDevice, rows_in) &&
-	         settle_side(call, c.dstMemoryType, (const void **)&c.dstHost, c.dstDevice, answer ? answer + 8 : NULL))
+	else if (settle_source(call, &c, rows_in) && settle_target(call, &c, answer ? answer + 8 : NULL))
 		*result = run_box(call, &c, stream);
 	if (answer && *result == CUDA_SUCCESS) /* in place of the scratch */
 		sv_answer_with(call, answer, out_size + 8);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "image/image.h"
 #include "server/server.h"
 
 #define OPTIONS_MAX 64
@@ -26,17 +27,22 @@ struct image {
 	const void **parts;
 };
 
-/* Readers of a device stop at what an image says of itself: a copy with zeros behind it keeps them inside. */
+/* A copy of a part, with zeros behind it that end a text. NULL: a part that says that it is longer than it is, or is a wrapper, which
+ * holds pointers: the device believes both. */
 static const void *
-keep(struct image *image, uint8_t *memory, size_t *used, const void *bytes, uint64_t size)
+keep(uint8_t *memory, size_t *used, const void *bytes, uint64_t size)
 {
-	(void)image;
+	struct img_error error;
 	uint8_t *at = memory + *used;
+	size_t length = 0;
 
 	memcpy(at, bytes, size);
 	memset(at + size, 0, 64);
 	*used += (size + 64 + 63) & ~63ull;
-	return at;
+	if (img_length(at, size, &length, &error) == 0 && length <= size)
+		return at;
+	fw_warn("worker", "module: %s", error.text);
+	return NULL;
 }
 
 static bool
@@ -57,6 +63,8 @@ get_image(struct fw_cursor *in, struct image *image, CUresult *result)
 	}
 	if (look.bad)
 		return false;
+	struct fw_cursor parts = *in;
+	*in = look; /* behind the image, whatever becomes of it */
 	uint8_t *memory = aligned_alloc(64, (total + 63) & ~63ull);
 	image->parts = calloc(count + 1, sizeof(*image->parts));
 	image->copies[0] = memory;
@@ -67,8 +75,12 @@ get_image(struct fw_cursor *in, struct image *image, CUresult *result)
 	}
 	for (uint64_t n = 0; n < count; n++) {
 		uint64_t size;
-		const void *bytes = call_get_array(in, 1, &size);
-		const void *copy = size ? keep(image, memory, &used, bytes, size) : NULL;
+		const void *bytes = call_get_array(&parts, 1, &size);
+		const void *copy = size ? keep(memory, &used, bytes, size) : NULL;
+		if (size && !copy) {
+			*result = CUDA_ERROR_INVALID_IMAGE;
+			return true;
+		}
 		if (n == 0)
 			image->image = image->wrapper.fatbin = copy;
 		else if (copy)

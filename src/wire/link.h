@@ -77,8 +77,7 @@ void wire_nap(uint32_t *sleep, uint32_t state, uint64_t ns);
 uint64_t wire_now(void);
 unsigned wire_spin_ns(void);
 
-/* link.c: the first reason stays. */
-void wire_kill(struct wire_link *link, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* link.c */
 struct wire_link *wire_begin_client(int fd, enum wire_kind kind, char error[256]);
 struct wire_line *wire_line_new(struct wire_link *link, uint32_t id, int to_fd, int from_fd);
 void wire_line_free(struct wire_line *line);

@@ -119,6 +119,8 @@ bool wire_can_share(const struct wire_link *link);
 bool wire_alive(const struct wire_link *link);
 /* Why the link is dead, "" while it lives. Valid as long as the link. */
 const char *wire_reason(const struct wire_link *link);
+/* Ends the link from this side, for a reason that wire_reason() tells; the first one stays. The descriptors stay until wire_close(). */
+void wire_kill(struct wire_link *link, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Who is at the other end of a unix socket; false elsewhere. */
 bool wire_peer(const struct wire_link *link, int *pid, unsigned *uid);
 /* Ends the link: the other side sees a closed connection. Channels must have been closed; idempotent on NULL. */

@@ -23,7 +23,8 @@ ALLOWED = {
     'layers': ['call', 'base'],
     # client: the in-process implementation is opened in one place, src/client/init.c; images are measured where their pointers mean something
     'client': ['call', 'wire', 'base', 'soft', 'image'],
-    'server': ['call', 'wire', 'layers', 'base', 'soft', 'native'],
+    # server: images are measured before a device believes what they say of their length
+    'server': ['call', 'wire', 'layers', 'base', 'soft', 'native', 'image'],
     'doctor': ['base', 'image'],
     'prove': [],
     'tools': ['base', 'image', 'doctor', 'server', 'call', 'wire', 'layers', 'prove', 'soft'],
