@@ -388,6 +388,19 @@ def emit_server(calls):
     return '\n'.join([BANNER % 'cuda.api'] + ['CUSTOM(%s)' % c.name for c in calls if c.wire == 'hand']) + '\n'
 
 
+# What a call names, for src/client: what it said stays true until one of the kind ends.
+TOUCHES = {'CUstream': 'STREAM', 'CUevent': 'EVENT', 'CUgraph': 'GRAPH', 'CUgraphNode': 'GRAPH', 'CUgraphExec': 'GRAPH',
+           'CUuserObject': 'GRAPH', 'CUdeviceptr': 'MEMORY', 'CUmemoryPool': 'MEMORY', 'CUmemGenericAllocationHandle': 'MEMORY'}
+
+
+def touches(param):
+    return TOUCHES.get(param.ctype.replace('const', '').replace('*', '').strip(), 'OTHER')
+
+
+def touches_all(call):
+    return ' | '.join('CALL_TOUCHES_' + t for t in sorted({touches(p) for p in call.params} - {'OTHER'}) + ['OTHER'])
+
+
 def emit_call_rows(calls, types):
     """Rows for call formatting: struct call_param arrays and struct call_desc calls[]."""
     kinds = {t[2]: t[0] for t in types}
@@ -401,8 +414,10 @@ def emit_call_rows(calls, types):
     out.append('\nconst struct call_desc call_descs[CALL_COUNT] = {')
     for c in calls:
         wire = 'NONE' if c.refuse or c.custom else c.wire.upper() or 'ROWS'
-        out.append('\t[CALL_%s] = { "%s", CALL_CLASS_%s, %s, %d, CALL_WIRE_%s },' % (
-            c.name, c.name, c.klass.upper(), 'params_' + c.name if c.params else 'NULL', len(c.params), wire))
+        first = touches(c.params[0]) if c.params else 'OTHER'
+        out.append('\t[CALL_%s] = { "%s", CALL_CLASS_%s, %s, %d, CALL_WIRE_%s, %s, CALL_TOUCHES_%s },' % (
+            c.name, c.name, c.klass.upper(), 'params_' + c.name if c.params else 'NULL', len(c.params), wire, touches_all(c),
+            first if first != 'OTHER' else 'ALL'))
     out.append('};')
     return '\n'.join(out) + '\n'
 

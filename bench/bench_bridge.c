@@ -11,7 +11,16 @@
 
 typedef uint64_t dptr;
 
-static const char ptx[] = ".version 7.0\n.target sm_75\n.address_size 64\n.visible .entry empty(.param .u64 a, .param .u32 b)\n{\n	ret;\n}\n";
+static const char ptx[] =
+	".version 7.0\n.target sm_75\n.address_size 64\n.visible .entry empty(.param .u64 a, .param .u32 b)\n{\n	ret;\n}\n"
+	/* work(out, n): n multiply-adds in each thread, the result added to what is there. */
+	".visible .entry work(.param .u64 a, .param .u32 b)\n{\n"
+	"	.reg .u64 %rd<4>;\n	.reg .u32 %r<6>;\n	.reg .f32 %f<4>;\n	.reg .pred %p;\n"
+	"	ld.param.u64 %rd0, [a];\n	ld.param.u32 %r0, [b];\n"
+	"	mov.u32 %r1, %tid.x;\n	mov.u32 %r2, %ctaid.x;\n	mov.u32 %r3, %ntid.x;\n	mad.lo.u32 %r4, %r2, %r3, %r1;\n"
+	"	mul.wide.u32 %rd1, %r4, 4;\n	add.u64 %rd2, %rd0, %rd1;\n	ld.global.f32 %f0, [%rd2];\n"
+	"loop:\n	fma.rn.f32 %f0, %f0, 0f3F7FF972, 0f3A83126F;\n	sub.u32 %r0, %r0, 1;\n	setp.ne.u32 %p, %r0, 0;\n	@%p bra loop;\n"
+	"	st.global.f32 [%rd2], %f0;\n	ret;\n}\n";
 
 #define CALLS(X) \
 	X(cuInit, (unsigned)) X(cuDevicePrimaryCtxRetain, (void **, int)) X(cuCtxSetCurrent, (void *)) X(cuCtxSynchronize, (void)) \
@@ -80,7 +89,7 @@ int
 main(void)
 {
 	const size_t size = (size_t)64 << 20;
-	void *library = dlopen("libcuda.so.1", RTLD_NOW), *context, *module, *function, *event, *pinned;
+	void *library = dlopen("libcuda.so.1", RTLD_NOW), *context, *module, *function, *work, *event, *pinned;
 	dptr device;
 	uint64_t a = 0;
 	uint32_t b = 0;
@@ -139,7 +148,24 @@ main(void)
 		OK(cuCtxSynchronize());
 		v[n] = (now() - begin) * 1e3;
 	}
-	printf("step_of_1000_launches %.3f ms\n", middle(v, 9));
+	printf("step_of_1000_empty_launches %.3f ms\n", middle(v, 9));
+
+	/* As a training step does: a batch in, a thousand launches that compute, the loss out. */
+	float batch[4096] = { 1 }, loss[32];
+	a = 0;
+	OK(cuModuleGetFunction(&work, module, "work"));
+	OK(cuMemAlloc_v2(&a, sizeof(batch)));
+	b = 100;
+	for (unsigned n = 0; n < 9; n++) {
+		begin = now();
+		OK(cuMemcpyHtoD_v2(a, batch, sizeof(batch)));
+		for (unsigned k = 0; k < 1000; k++)
+			OK(cuLaunchKernel(work, 16, 1, 1, 128, 1, 1, 0, NULL, params, NULL));
+		OK(cuMemcpyDtoH_v2(loss, a, sizeof(loss)));
+		OK(cuCtxSynchronize());
+		v[n] = (now() - begin) * 1e3;
+	}
+	printf("training_step_of_1000_launches %.3f ms\n", middle(v, 9));
 
 	char *host = malloc(size), *other = malloc(size);
 	OK(cuMemAlloc_v2(&device, size));

@@ -40,12 +40,21 @@ struct call_param {
 	unsigned short size; /* of the value or of an element, in bytes */
 };
 
+/* Kinds of what a call can name, a bit each. SETTING: attributes of functions. OTHER: contexts, modules, functions, limits. */
+enum {
+	CALL_TOUCHES_STREAM = 1, CALL_TOUCHES_EVENT = 2, CALL_TOUCHES_GRAPH = 4, CALL_TOUCHES_MEMORY = 8, CALL_TOUCHES_SETTING = 16,
+	CALL_TOUCHES_OTHER = 32, CALL_TOUCHES_ALL = 63,
+};
+#define CALL_TOUCHES_KINDS 6
+
 struct call_desc {
 	const char *name;
 	enum call_class class;
 	const struct call_param *params;
 	unsigned param_count;
 	enum call_wire wire;
+	unsigned char touches; /* CALL_TOUCHES_*: the kinds that its parameters name, and OTHER */
+	unsigned char first;   /* the kind of the first parameter, ALL if it is OTHER: what a call that ends something ends */
 };
 
 extern const struct call_desc call_descs[CALL_COUNT];

@@ -14,12 +14,13 @@
 
 #define CONNECT_MS 10000
 #define CONSTANTS 1024 /* answers that are kept */
+#define SETTINGS 512   /* attributes of functions that are kept */
 
 static struct wire_link *link_;
 static pthread_key_t thread_key;
 static __thread struct rm_thread *mine __attribute__((tls_model("initial-exec")));
 static uint64_t tickets __attribute__((aligned(128))); /* atomic */
-static uint64_t epoch = 1; /* atomic */
+static uint64_t epochs[CALL_TOUCHES_KINDS]; /* atomic; of each kind of what calls name */
 static bool strict, closed, failed; /* failed: atomic */
 static char server[300];
 
@@ -384,9 +385,104 @@ ends_something(enum cuda_call_id call)
 }
 
 uint64_t
-rm_epoch(void)
+rm_epoch(unsigned kinds)
 {
-	return __atomic_load_n(&epoch, __ATOMIC_ACQUIRE);
+	uint64_t sum = 1; /* of numbers that only grow: it never is what it was */
+
+	for (unsigned n = 0; n < CALL_TOUCHES_KINDS; n++)
+		if (kinds >> n & 1)
+			sum += __atomic_load_n(&epochs[n], __ATOMIC_ACQUIRE);
+	return sum;
+}
+
+static void
+end_epoch(unsigned kinds)
+{
+	for (unsigned n = 0; n < CALL_TOUCHES_KINDS; n++)
+		if (kinds >> n & 1)
+			__atomic_add_fetch(&epochs[n], 1, __ATOMIC_ACQ_REL);
+}
+
+/* The bytes of a call and what it means where it is made. */
+static uint64_t
+call_hash(const struct rm_request *r)
+{
+	uint64_t h = 0xcbf29ce484222325u ^ r->kind ^ (uint64_t)(uintptr_t)fw_thread.ctx * 0x9e3779b97f4a7c15u ^ fw_thread.per_thread_stream;
+
+	for (size_t n = 0; n + 8 <= r->out.at; n += 8) {
+		uint64_t word;
+		memcpy(&word, r->out.data + n, 8);
+		h = (h ^ word) * 0x100000001b3u;
+		h ^= h >> 29;
+	}
+	return h;
+}
+
+static bool
+is_accepted(uint64_t h, uint64_t epoch)
+{
+	const struct rm_thread *thread = rm_thread();
+	unsigned at = (unsigned)(h >> 40) % RM_ACCEPTED;
+
+	return thread && thread->accepted[at].hash == h && thread->accepted[at].epoch == epoch;
+}
+
+static void
+accept(uint64_t h, uint64_t epoch)
+{
+	struct rm_thread *thread = rm_thread();
+	unsigned at = (unsigned)(h >> 40) % RM_ACCEPTED;
+
+	if (!thread)
+		return;
+	thread->accepted[at].hash = h;
+	thread->accepted[at].epoch = epoch;
+}
+
+/*
+ * A function's attributes. Programs set the same value before each launch: one that is known to be set is not sent again, so that nothing
+ * has to be asked anew. One table for all threads, held while the worker is asked: the last value set is the last one in it.
+ */
+static bool
+is_setter(enum cuda_call_id call)
+{
+	return call == CALL_cuFuncSetAttribute || call == CALL_cuKernelSetAttribute;
+}
+
+static CUresult
+set_attribute(enum cuda_call_id call, const void *const *args)
+{
+	static struct {
+		uint64_t key, epoch;
+		int value;
+	} known[SETTINGS];
+	static uint16_t set_by; /* a kernel and its function are two names for one thing: only what one call set is known */
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	/* cuFuncSetAttribute(function, attribute, value), cuKernelSetAttribute(attribute, value, kernel, device). */
+	bool is_kernel = call == CALL_cuKernelSetAttribute;
+	int value = *(const int *)args[is_kernel ? 1 : 2], attribute = *(const int *)args[is_kernel ? 0 : 1];
+	uint64_t object = (uint64_t)(uintptr_t)*(void *const *)args[is_kernel ? 2 : 0];
+	uint64_t key = (object ^ (uint64_t)attribute << 48) * 0x9e3779b97f4a7c15u + (is_kernel ? (uint64_t)*(const CUdevice *)args[3] : 0);
+	struct rm_request r;
+
+	pthread_mutex_lock(&lock);
+	if (set_by != call)
+		memset(known, 0, sizeof(known));
+	set_by = (uint16_t)call;
+	unsigned at = (unsigned)(key >> 40) % SETTINGS;
+	uint64_t epoch = rm_epoch(CALL_TOUCHES_OTHER);
+	CUresult result = CUDA_SUCCESS;
+	if (known[at].key != key || known[at].epoch != epoch || known[at].value != value || rm_failed()) {
+		end_epoch(CALL_TOUCHES_SETTING);
+		rm_begin(&r, (uint16_t)call, call_pack_bound(call, args));
+		call_pack(&r.out, call, args);
+		result = rm_do(&r);
+		known[at].key = key;
+		known[at].epoch = result == CUDA_SUCCESS ? epoch : 0;
+		known[at].value = value;
+	}
+	pthread_mutex_unlock(&lock);
+	return result;
 }
 
 /*
@@ -396,26 +492,14 @@ rm_epoch(void)
 static CUresult
 send_or_ask(struct rm_request *r)
 {
-	struct rm_thread *thread = rm_thread();
-	uint64_t h = 0xcbf29ce484222325u ^ r->kind ^ (uint64_t)(uintptr_t)fw_thread.ctx * 0x9e3779b97f4a7c15u ^ fw_thread.per_thread_stream;
-
 	if (!r->record || r->out.bad)
 		return rm_do(r);
-	for (size_t n = 0; n + 8 <= r->out.at; n += 8) {
-		uint64_t word;
-		memcpy(&word, r->out.data + n, 8);
-		h = (h ^ word) * 0x100000001b3u;
-		h ^= h >> 29;
-	}
-	uint64_t now = rm_epoch();
-	unsigned at = (unsigned)(h >> 40) % RM_ACCEPTED;
-	if (thread->accepted[at].hash == h && thread->accepted[at].epoch == now)
+	uint64_t h = call_hash(r), now = rm_epoch(call_descs[r->kind].touches);
+	if (is_accepted(h, now))
 		return rm_send(r);
 	CUresult result = rm_do(r);
-	if (result == CUDA_SUCCESS) {
-		thread->accepted[at].hash = h;
-		thread->accepted[at].epoch = now;
-	}
+	if (result == CUDA_SUCCESS)
+		accept(h, now);
 	return result;
 }
 
@@ -427,8 +511,10 @@ rm_call(enum cuda_call_id call, const void *const *args)
 
 	if (is_constant(call))
 		return call_constant(call, args);
+	if (is_setter(call))
+		return set_attribute(call, args);
 	if (ends_something(call))
-		__atomic_add_fetch(&epoch, 1, __ATOMIC_ACQ_REL);
+		end_epoch(call_descs[call].first);
 	rm_begin(&r, (uint16_t)call, call_pack_bound(call, args));
 	if (!call_pack(&r.out, call, args) && r.channel) {
 		rm_end(&r);

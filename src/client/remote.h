@@ -72,6 +72,7 @@ struct rm_shape {
 	uint32_t grid[3], block[3];
 	uint32_t shared, cooperative;
 	uint64_t param_bytes;
+	uint64_t attributes; /* a hash of them; 0: none */
 };
 /* An address range that the worker said is the device's. */
 struct rm_range {
@@ -97,8 +98,9 @@ bool rm_strict(void);
 
 /* The operations themselves, for calls that are made of others. */
 const struct cuda_ops *rm_ops_table(void);
-/* Grows with each call that may end an object or change what the worker accepts: what was learnt before it no longer counts. */
-uint64_t rm_epoch(void);
+/* Grows with each call that may end an object of one of the kinds (CALL_TOUCHES_*) or change what the worker accepts of it: what was
+ * learnt of them before it no longer counts. */
+uint64_t rm_epoch(unsigned kinds);
 
 /* remote_copy.c: whether host memory at `p` is shared with the worker at the same address. */
 bool rm_is_shared(const void *p, size_t size);

@@ -267,7 +267,7 @@ is_device(uint64_t p)
 	struct rm_thread *thread = rm_thread();
 	CUdeviceptr base = 0;
 	size_t size = 0;
-	uint64_t epoch = rm_epoch();
+	uint64_t epoch = rm_epoch(CALL_TOUCHES_MEMORY | CALL_TOUCHES_OTHER);
 
 	for (unsigned n = 0; thread && n < RM_RANGES; n++)
 		if (thread->ranges[n].epoch == epoch && p - thread->ranges[n].base < thread->ranges[n].size)

@@ -22,7 +22,7 @@
 
 struct layout {
 	struct layout *next;
-	uint64_t function, epoch;
+	uint64_t function, epoch; /* epoch: atomic */
 	uint32_t count, bytes;
 	struct {
 		uint32_t offset, size;
@@ -77,22 +77,36 @@ ask_layout(CUfunction f, uint64_t epoch, CUresult *result)
 	return layout;
 }
 
+static bool
+same_layout(const struct layout *a, const struct layout *b)
+{
+	return a->function == b->function && a->count == b->count && memcmp(a->params, b->params, a->count * sizeof(a->params[0])) == 0;
+}
+
 static const struct layout *
 layout_of(CUfunction f, CUresult *result)
 {
 	struct layout **head = &layouts[bucket((uint64_t)(uintptr_t)f)];
-	uint64_t epoch = rm_epoch();
+	uint64_t epoch = rm_epoch(CALL_TOUCHES_OTHER);
 
 	*result = CUDA_SUCCESS;
 	for (const struct layout *l = __atomic_load_n(head, __ATOMIC_ACQUIRE); l; l = l->next)
-		if (l->function == (uint64_t)(uintptr_t)f && l->epoch == epoch)
+		if (l->function == (uint64_t)(uintptr_t)f && __atomic_load_n(&l->epoch, __ATOMIC_ACQUIRE) == epoch)
 			return l;
-	struct layout *layout = ask_layout(f, epoch, result);
+	struct layout *layout = ask_layout(f, epoch, result), *known;
 	if (!layout)
 		return NULL;
 	pthread_mutex_lock(&layout_lock);
-	layout->next = *head;
-	__atomic_store_n(head, layout, __ATOMIC_RELEASE);
+	for (known = *head; known && !same_layout(known, layout); known = known->next)
+		;
+	if (known) { /* what ended meanwhile was something else */
+		__atomic_store_n(&known->epoch, epoch, __ATOMIC_RELEASE);
+		free(layout);
+		layout = known;
+	} else {
+		layout->next = *head;
+		__atomic_store_n(head, layout, __ATOMIC_RELEASE);
+	}
 	pthread_mutex_unlock(&layout_lock);
 	return layout;
 }
@@ -105,7 +119,23 @@ shape_place(const struct rm_shape *shape)
 	uint64_t h = shape->function * 0x9e3779b97f4a7c15u ^ shape->stream * 0xc2b2ae3d27d4eb4fu ^ shape->grid[0] * 0x165667b19e3779f9u ^
 	             shape->block[0] * 0x27d4eb2f165667c5u ^ shape->grid[1] * 0x85ebca77c2b2ae63u;
 
-	return &rm_thread()->shapes[(h >> 48) & (RM_SHAPES - 1)];
+	struct rm_thread *thread = rm_thread();
+	return thread ? &thread->shapes[(h >> 48) & (RM_SHAPES - 1)] : NULL;
+}
+
+/* All their bytes, padding too: the same attributes with other padding are taken for others, which is only slower. Never 0. */
+static uint64_t
+hash_attributes(const CUlaunchAttribute *attributes, unsigned count)
+{
+	uint64_t h = 0xcbf29ce484222325u;
+
+	for (size_t n = 0; n < count * sizeof(*attributes) / 8; n++) {
+		uint64_t word;
+		memcpy(&word, (const uint8_t *)attributes + n * 8, 8);
+		h = (h ^ word) * 0x100000001b3u;
+		h ^= h >> 29;
+	}
+	return h | 1;
 }
 
 /* ---- launches ------------------------------------------------------------------------------------------------------ */
@@ -114,8 +144,8 @@ static CUresult
 send_launch(const CUlaunchConfig *c, CUfunction f, bool cooperative, void **params, void **extra)
 {
 	struct rm_shape shape = { (uint64_t)(uintptr_t)f, (uint64_t)(uintptr_t)c->hStream, (uint64_t)(uintptr_t)fw_thread.ctx |
-		fw_thread.per_thread_stream, rm_epoch(), { c->gridDimX, c->gridDimY, c->gridDimZ }, { c->blockDimX, c->blockDimY, c->blockDimZ },
-		c->sharedMemBytes, cooperative, 0 };
+		fw_thread.per_thread_stream, rm_epoch(CALL_TOUCHES_STREAM | CALL_TOUCHES_SETTING | CALL_TOUCHES_OTHER), { c->gridDimX, c->gridDimY, c->gridDimZ }, { c->blockDimX, c->blockDimY, c->blockDimZ },
+		c->sharedMemBytes, cooperative, 0, 0 };
 	const struct layout *layout = NULL;
 	const void *buffer = NULL;
 	size_t buffer_bytes = 0;
@@ -164,18 +194,17 @@ send_launch(const CUlaunchConfig *c, CUfunction f, bool cooperative, void **para
 			memcpy(bytes, c->attrs, c->numAttrs * sizeof(CUlaunchAttribute));
 		r.out.at = r.out.size;
 	}
-	if (!c->numAttrs) {
-		if (!r.record)
-			return rm_do(&r);
-		struct rm_shape *place = shape_place(&shape);
-		if (memcmp(place, &shape, sizeof(shape)) == 0)
-			return rm_send(&r);
-		result = rm_do(&r);
-		if (result == CUDA_SUCCESS)
-			*place = shape;
-		return result;
-	}
-	return rm_do(&r);
+	struct rm_shape *place = shape_place(&shape);
+	if (!place || !r.record)
+		return rm_do(&r);
+	if (c->numAttrs)
+		shape.attributes = hash_attributes(c->attrs, c->numAttrs);
+	if (memcmp(place, &shape, sizeof(shape)) == 0)
+		return rm_send(&r);
+	result = rm_do(&r);
+	if (result == CUDA_SUCCESS)
+		*place = shape;
+	return result;
 }
 
 CUresult
