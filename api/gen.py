@@ -3,7 +3,7 @@
 
     gen.py OUTDIR            writes farwarp/cuda.h, cuda_ops.h, cuda_calls.inc, client_custom.h, client_exports.inc,
                              client_procs.inc, cuda_names.inc, cuda_marks.inc, cuda_null_tests.inc, cuda_invoke.inc, client_remote.inc,
-                             client_remote_hand.h, server_custom.inc into OUTDIR
+                             client_remote_hand.h, server_custom.inc, native_calls.inc into OUTDIR
     gen.py --coverage FILE   writes the coverage page
     gen.py --exports         prints the exported names, sorted
     gen.py --procs           prints the cuGetProcAddress map: BASE FAMILY ABI SYMBOL, sorted
@@ -59,6 +59,7 @@ class Call:
         self.custom = False     # answered by hand in src/client; no member in struct cuda_ops
         self.wire = ''          # how it is forwarded to a server; '': as its rows say
         self.wrap = False       # the same, but around a member of struct cuda_ops
+        self.native = False     # nv_NAME is written by hand in src/native
         self.section = ''
         self.params = []
 
@@ -117,6 +118,8 @@ def read_calls(path):
                     call.custom = True
                 elif word == 'wrap=client':
                     call.wrap = True
+                elif word == 'native=hand':
+                    call.native = True
                 elif word[:5] == 'wire=' and word[5:] in WIRES:
                     call.wire = word[5:]
                 elif re.fullmatch(r'refuse=[A-Z_]+', word):
@@ -127,6 +130,8 @@ def read_calls(path):
                 fail(path, number, '%s has no class or no needs' % name)
             if call.custom + call.wrap + bool(call.refuse) > 1:
                 fail(path, number, '%s has more than one of custom, wrap and refuse' % name)
+            if call.custom and call.native:
+                fail(path, number, '%s is answered by the client alone: there is nothing for native=hand' % name)
             calls.append(call)
             continue
         match = re.fullmatch(r'\t(\S+)\t([^\t]+)\t(\w+)(?:\t(\S+))?', text)
@@ -401,6 +406,41 @@ def touches_all(call):
     return ' | '.join('CALL_TOUCHES_' + t for t in sorted({touches(p) for p in call.params} - {'OTHER'}) + ['OTHER'])
 
 
+def emit_native(calls):
+    """The operations on the machine's real driver, for src/native/driver.c: the functions wanted of it, where each is found, and a
+    function a call that makes the thread's context current in the driver and passes the call on."""
+    out = [BANNER % 'cuda.api']
+    served = [c for c in calls if not c.custom]
+    out.append('static struct {')
+    for c in served:
+        arguments = ', '.join(declare(p.ctype, '').strip() for p in c.params) or 'void'
+        out += ['\tCUresult (*%s)(%s);' % (symbol, arguments) for symbol in c.symbols()]
+    out.append('} driver;\n')
+    out.append('/* Each function: its exported name, and name, version and family for cuGetProcAddress. */\n#define NATIVE_ROWS \\')
+    rows = []
+    for c in served:
+        rows.append('\t{ "%s", "%s", %d, 0, (void **)&driver.%s },' % (c.name, c.base, c.abi, c.name))
+        rows += ['\t{ "%s_%s", "%s", %d, 1, (void **)&driver.%s_%s },' % (c.name, f, c.base, abi, c.name, f) for f, abi in c.families.items()]
+    out.append(' \\\n'.join(rows) + '\n')
+    for c in served:
+        if c.native:
+            out.append('static CUresult nv_%s(%s);' % (c.name, c.args()))
+            continue
+        out.append('static CUresult\nnv_%s(%s)\n{' % (c.name, c.args()))
+        out.append('\tCUresult nv_result = enter(%s);\n' % ('true' if c.needs == 'context' else 'false'))
+        out.append('\tif (nv_result != CUDA_SUCCESS)\n\t\treturn nv_result;')
+        # A twin is needed only where the stream is not an argument: else the client passes CU_STREAM_PER_THREAD.
+        for family in c.families:
+            if not (family == 'ptsz' and c.streams()):
+                out.append('\tif (fw_thread.per_thread_stream && driver.%s_%s)\n\t\treturn driver.%s_%s(%s);' %
+                           (c.name, family, c.name, family, c.names()))
+        out.append('\treturn driver.%s ? driver.%s(%s) : missing(CALL_%s, "%s");\n}\n' % (c.name, c.name, c.names(), c.name, c.name))
+    out.append('static const struct cuda_ops nv_ops = {\n\t.name = "native",\n\t.primary_context = primary_context,')
+    out += ['\t.%s = nv_%s,' % (c.name, c.name) for c in served]
+    out.append('};')
+    return '\n'.join(out) + '\n'
+
+
 def emit_call_rows(calls, types):
     """Rows for call formatting: struct call_param arrays and struct call_desc calls[]."""
     kinds = {t[2]: t[0] for t in types}
@@ -599,6 +639,7 @@ def main(argv):
     write(os.path.join(outdir, 'client_remote.inc'), emit_remote(calls))
     write(os.path.join(outdir, 'client_remote_hand.h'), emit_remote_hand(calls))
     write(os.path.join(outdir, 'server_custom.inc'), emit_server(calls))
+    write(os.path.join(outdir, 'native_calls.inc'), emit_native(calls))
     return 0
 
 

@@ -16,7 +16,7 @@ _farwarp() {
 			fi
 		done
 		case $previous in
-		--device|-d) COMPREPLY=($(compgen -W 'soft local' -- "$current")) ;;
+		--device|-d|--backend|-b) COMPREPLY=($(compgen -W 'soft local native' -- "$current")) ;;
 		--cc|-c) COMPREPLY=($(compgen -W '7.5 8.0 8.6 8.9 9.0 10.0 12.0 12.1' -- "$current")) ;;
 		--mem|-m) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
 		--sms|-s|--threads|-t) ;;

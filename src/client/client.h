@@ -18,7 +18,7 @@
 #include "cuda_ops.h"
 
 #define CL_EXPORT __attribute__((visibility("default")))
-#define CL_DRIVER_VERSION 13010 /* what cuDriverGetVersion answers: PTX ISA 9.1 and the API of CUDA 13.0 */
+#define CL_DRIVER_VERSION 13010 /* the most that cuDriverGetVersion answers: PTX ISA 9.1 and the API of CUDA 13.0 */
 #define CL_MAX_DEVICES 16
 
 enum cl_needs { CL_NEEDS_NONE, CL_NEEDS_INIT, CL_NEEDS_CONTEXT };
@@ -38,6 +38,9 @@ enum cl_state {
 	CL_STATE_CLOSED,   /* the process is exiting */
 };
 extern enum cl_state cl_state; /* atomic */
+
+/* What cuDriverGetVersion answers, also before cuInit: that of the machine's driver if it is the device and older. */
+int cl_driver_version(void);
 
 extern const struct cuda_ops *cl_ops; /* the implementation; NULL until cuInit has succeeded */
 

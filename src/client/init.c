@@ -11,10 +11,11 @@
 #include <strings.h>
 
 #include "client/remote.h"
+#include "native/native.h"
 #include "soft/soft.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards opening */
-static bool remote; /* the device is behind a server; guarded by lock */
+static enum { SOFT, REMOTE, NATIVE } kind; /* of the device; guarded by lock */
 static const struct cuda_ops *opened; /* an open device that no cuInit may use yet or any more; guarded by lock */
 
 static void
@@ -44,9 +45,9 @@ after_fork_in_child(void)
 		__atomic_or_fetch(&cl_gate, CL_GATE_CLOSED, __ATOMIC_RELEASE);
 		__atomic_store_n(&cl_state, CL_STATE_FORKED, __ATOMIC_RELEASE);
 	}
-	if (opened && remote)
+	if (opened && kind == REMOTE)
 		rm_after_fork();
-	else if (opened)
+	else if (opened && kind == SOFT)
 		sw_after_fork();
 }
 
@@ -74,26 +75,74 @@ device_uuid(int device, void *user)
 	return (const uint8_t *)uuid.bytes;
 }
 
+static CUresult
+open_soft(const struct cuda_ops **ops)
+{
+	struct sw_config config = { .cc = 86 };
+
+	kind = SOFT;
+	return sw_settings(&config) ? sw_open(&config, ops) : CUDA_ERROR_INVALID_VALUE;
+}
+
+#ifdef FARWARP_TEST_DRIVER
+
+/* Built so for the tests of src/native, this library plays the machine's driver: it is the software GPU whatever the environment says. */
+static CUresult
+open_device(const struct cuda_ops **ops)
+{
+	return open_soft(ops);
+}
+
+static bool
+wants_native(void)
+{
+	return false;
+}
+
+#else
+
+static CUresult
+open_native(const struct cuda_ops **ops)
+{
+	char why[NV_WHY];
+
+	kind = NATIVE;
+	CUresult result = nv_open(ops, why);
+	if (result != CUDA_SUCCESS)
+		fw_error("client", "%s", why);
+	else
+		fw_info("client", "%s", why);
+	return result;
+}
+
+static bool
+wants_native(void)
+{
+	const char *device = getenv("FARWARP_DEVICE"), *server = getenv("FARWARP_SERVER");
+
+	return !(server && *server) && device && strcmp(device, "native") == 0;
+}
+
 /* Opens the device behind FARWARP_SERVER, or the one that FARWARP_DEVICE names. */
 static CUresult
 open_device(const struct cuda_ops **ops)
 {
-	struct sw_config config = { .cc = 86 };
 	const char *device = getenv("FARWARP_DEVICE"), *server = getenv("FARWARP_SERVER");
 
 	if (server && *server) {
-		remote = true;
+		kind = REMOTE;
 		return rm_open(server, ops);
 	}
-	remote = false;
+	if (wants_native())
+		return open_native(ops);
 	if (device && *device && strcmp(device, "soft") != 0) {
-		fw_error("client", "FARWARP_DEVICE is \"%.40s\"; this library knows \"soft\"", device);
+		fw_error("client", "FARWARP_DEVICE is \"%.40s\"; this library knows \"soft\" and \"native\"", device);
 		return CUDA_ERROR_INVALID_VALUE;
 	}
-	if (!sw_settings(&config))
-		return CUDA_ERROR_INVALID_VALUE;
-	return sw_open(&config, ops);
+	return open_soft(ops);
 }
+
+#endif
 
 static CUresult
 open_locked(void)
@@ -112,7 +161,7 @@ open_locked(void)
 		return result;
 	if (count > CL_MAX_DEVICES)
 		count = CL_MAX_DEVICES;
-	const char *list = getenv("CUDA_VISIBLE_DEVICES");
+	const char *list = kind == NATIVE ? NULL : getenv("CUDA_VISIBLE_DEVICES"); /* a real driver has obeyed it */
 	if (cl_settings_visible(list, count, device_uuid, (void *)opened, visible) == 0) {
 		fw_info("client", "CUDA_VISIBLE_DEVICES is \"%.80s\": no device", list ? list : "");
 		return CUDA_ERROR_NO_DEVICE;
@@ -157,17 +206,25 @@ close_at_exit(void)
 
 	if (__atomic_compare_exchange_n(&cl_state, &open, CL_STATE_CLOSED, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
 		__atomic_or_fetch(&cl_gate, CL_GATE_CLOSED, __ATOMIC_RELEASE);
-		if (remote)
+		if (kind == REMOTE)
 			rm_close();
-		else
+		else if (kind == SOFT)
 			sw_close();
 	}
+}
+
+int
+cl_driver_version(void)
+{
+	int version = wants_native() ? nv_driver_version() : 0;
+
+	return version > 0 && version < CL_DRIVER_VERSION ? version : CL_DRIVER_VERSION;
 }
 
 CUresult
 cl_cuDriverGetVersion(int *version)
 {
-	*version = CL_DRIVER_VERSION;
+	*version = cl_driver_version();
 	return CUDA_SUCCESS;
 }
 

@@ -24,7 +24,7 @@
 #define QUICK_CHECK_SECONDS 10.0
 
 struct run_options {
-	enum { DEVICE_BEST, DEVICE_SOFT, DEVICE_LOCAL } device;
+	enum { DEVICE_BEST, DEVICE_SOFT, DEVICE_LOCAL, DEVICE_NATIVE } device;
 	const char *server; /* --server or FARWARP_SERVER */
 	bool asked;         /* by --server */
 	const char *cc, *mem, *sms, *threads;
@@ -33,7 +33,8 @@ struct run_options {
 };
 
 static const struct argp_option option_table[] = {
-	{ "device", 'd', "soft|local", 0, "the software GPU, or this machine's own (default: the best there is)", 0 },
+	{ "device", 'd', "soft|local|native", 0, "the software GPU, this machine's own, or that with farwarp's library in front (default: the best there is)", 0 },
+	{ "backend", 'b', NULL, OPTION_ALIAS, NULL, 0 },
 	{ "server", 'S', "ADDRESS", 0, "a GPU behind farwarp serve: unix:PATH, tcp:HOST[:PORT], vsock:CID:PORT (or FARWARP_SERVER)", 0 },
 	{ "cc", 'c', "N.M", 0, "compute capability of the software GPU, 7.5 to 12.1 (default 8.6)", 0 },
 	{ "mem", 'm', "SIZE", 0, "memory of the software GPU, as 512M or 8G (default: three quarters of RAM)", 0 },
@@ -87,8 +88,10 @@ parse(int key, char *arg, struct argp_state *state)
 			o->device = DEVICE_SOFT;
 		else if (strcmp(arg, "local") == 0)
 			o->device = DEVICE_LOCAL;
+		else if (strcmp(arg, "native") == 0)
+			o->device = DEVICE_NATIVE;
 		else
-			argp_error(state, "--device is soft or local, not \"%s\"", arg);
+			argp_error(state, "--device is soft, local or native, not \"%s\"", arg);
 		break;
 	case 'S':
 		o->server = arg;
@@ -214,7 +217,8 @@ set_environment(const struct run_options *o, const char *folder)
 	if (asprintf(&joined, "%s%s%s", folder, old && *old ? ":" : "", old ? old : "") < 0)
 		return false;
 	bool ok = setenv("LD_LIBRARY_PATH", joined, 1) == 0 &&
-	          (o->server ? setenv("FARWARP_SERVER", o->server, 1) == 0 : setenv("FARWARP_DEVICE", "soft", 1) == 0 && unsetenv("FARWARP_SERVER") == 0);
+	          (o->server ? setenv("FARWARP_SERVER", o->server, 1) == 0
+	                     : setenv("FARWARP_DEVICE", o->device == DEVICE_NATIVE ? "native" : "soft", 1) == 0 && unsetenv("FARWARP_SERVER") == 0);
 	free(joined);
 	const struct { const char *name, *value; } settings[] = {
 		{ "FARWARP_SOFT_CC", o->cc }, { "FARWARP_SOFT_MEM", o->mem },
@@ -234,6 +238,11 @@ choose(const struct run_options *o)
 	if (o->server) {
 		if (!o->quiet)
 			fprintf(stderr, "farwarp: GPU behind the server %s (%s)\n", o->server, o->asked ? "asked for" : "FARWARP_SERVER");
+		return false;
+	}
+	if (o->device == DEVICE_NATIVE) {
+		if (!o->quiet)
+			fprintf(stderr, "farwarp: local GPU behind farwarp's library (asked for)\n");
 		return false;
 	}
 	bool wants_soft = o->cc || o->mem || o->sms || o->threads;

@@ -1,9 +1,10 @@
-/* Writes the first inputs of the image fuzz targets into FOLDER/fatbin, elf, wrapper and object. */
+/* Writes the first inputs of the fuzz targets that read binary formats into FOLDER/fatbin, elf, wrapper, object and cache. */
 #include <stdio.h>
 #include <sys/stat.h>
 
 #include "image/image.h"
 #include "tests/image/build.h"
+#include "tests/native/cache.h"
 
 static const char ptx[] = ".version 7.5\n.target sm_75\n.address_size 64\n.visible .entry k1() { ret; }\n";
 static const char *folder;
@@ -45,6 +46,16 @@ fatbins(void)
 	}
 }
 
+static void
+caches(void)
+{
+	static const char *const pairs[][2] = { { "libc.so.6", "/lib/libc.so.6" }, { "libcuda.so.1", "/opt/a/libcuda.so.1" } };
+	uint8_t bytes[1024];
+
+	for (int old = 0; old < 2; old++)
+		save("cache", old ? "old" : "new", bytes, cache_build(bytes, sizeof(bytes), old, pairs, 2));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -53,6 +64,7 @@ main(int argc, char **argv)
 	folder = argv[1];
 	mkdir(folder, 0777);
 	fatbins();
+	caches();
 	for (int old = 0; old < 2; old++) {
 		struct blob blob = { 0 };
 		elf_build(&blob, old, 86);
