@@ -65,7 +65,7 @@ segment_at(uint64_t address)
 static int
 memory_file(uint64_t size)
 {
-	int fd = memfd_create("farwarp", MFD_CLOEXEC);
+	int fd = sw_ipc_file();
 
 	if (fd >= 0 && ftruncate(fd, (off_t)size) != 0) {
 		close(fd);

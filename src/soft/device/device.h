@@ -435,6 +435,9 @@ void sw_event_unref(struct sw_event *event);              /* queue lock held */
 /* The record of an event ran (queue lock held). */
 void sw_event_complete(struct sw_work *work);
 
+/* A new memfd that a handle can name to another process, whose name nobody guesses; -1 (ipc.c). */
+int sw_ipc_file(void);
+
 /* Events shared between processes (ipc.c). Opening returns 0 or -1; complete is called with the queue lock held. */
 int sw_shared_event_open(struct sw_event *event);
 uint64_t sw_shared_event_record(struct sw_event *event); /* a new record's number */

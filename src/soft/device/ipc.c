@@ -1,7 +1,8 @@
 /*
- * Memory and events shared between processes. A handle names a memfd of the exporting process by its pid and descriptor, with the
- * file's inode as a check; the importer opens it through /proc, which the kernel allows to the same user. A handle comes from
- * another process: what it says is checked against the file that it leads to.
+ * Memory and events shared between processes. A handle names a memfd of the exporting process by its pid and descriptor; the importer
+ * opens it through /proc, which the kernel allows to the same user. A handle comes from another process, and the importer may be a
+ * server's worker that acts for a stranger: the handle holds a secret that is the file's name, so that no file can be opened by who was
+ * not given a handle for it.
  */
 #include "soft/device/device.h"
 #include "soft/device/ops.h"
@@ -14,21 +15,65 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define MEMORY_MAGIC 0x6d776600u
 #define EVENT_MAGIC 0x65776600u
+#define SECRET 24 /* characters, of 4 bits each */
+#define PREFIX "/memfd:farwarp-"
 
 struct handle { /* in the 64 bytes of CUipcMemHandle and CUipcEventHandle */
 	uint32_t magic;
 	int32_t pid, fd;
 	uint32_t flags;
-	uint64_t inode, device;
+	uint64_t inode;
 	uint64_t offset, size; /* of the allocation in the file */
+	char secret[SECRET];   /* no NUL */
 };
 _Static_assert(sizeof(struct handle) <= CU_IPC_HANDLE_SIZE, "a handle fits CUDA's structure");
+
+int
+sw_ipc_file(void)
+{
+	uint8_t random[SECRET / 2];
+	char name[sizeof("farwarp-") + SECRET];
+
+	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return -1;
+	memcpy(name, "farwarp-", sizeof("farwarp-"));
+	for (size_t n = 0; n < SECRET; n++)
+		name[sizeof("farwarp-") - 1 + n] = "0123456789abcdef"[random[n / 2] >> 4 * (n % 2) & 15];
+	name[sizeof(name) - 1] = 0;
+	return memfd_create(name, MFD_CLOEXEC);
+}
+
+/* The secret in an open file's name; false for a file that has none. */
+static bool
+secret_of(int fd, char secret[SECRET])
+{
+	char path[64], name[sizeof(PREFIX) + SECRET + 16];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	ssize_t length = readlink(path, name, sizeof(name));
+	if (length < (ssize_t)(sizeof(PREFIX) - 1 + SECRET) || memcmp(name, PREFIX, sizeof(PREFIX) - 1) != 0)
+		return false;
+	memcpy(secret, name + sizeof(PREFIX) - 1, SECRET);
+	return true;
+}
+
+/* In constant time, so that trying does not tell how much of a guess was right. */
+static bool
+same_secret(const char *a, const char *b)
+{
+	unsigned differ = 0;
+
+	for (size_t n = 0; n < SECRET; n++)
+		differ |= (unsigned char)a[n] ^ (unsigned char)b[n];
+	return !differ;
+}
 
 /* Describes a file of this process. */
 static int
@@ -38,25 +83,27 @@ describe(struct handle *handle, uint32_t magic, int fd)
 
 	if (fstat(fd, &status) != 0)
 		return -1;
-	*handle = (struct handle){ .magic = magic, .pid = (int32_t)getpid(), .fd = fd, .inode = (uint64_t)status.st_ino,
-		.device = (uint64_t)status.st_dev };
-	return 0;
+	*handle = (struct handle){ .magic = magic, .pid = (int32_t)getpid(), .fd = fd, .inode = (uint64_t)status.st_ino };
+	return secret_of(fd, handle->secret) ? 0 : -1;
 }
 
 /* The file that a handle names, and its size; -1 if it is not there any more or is another. */
 static int
 follow(const struct handle *handle, uint64_t *size)
 {
-	char path[64];
+	char path[64], secret[SECRET];
 	struct stat status;
 
+	/* What else may lie there (a device, a FIFO) is not opened: opening it could do something. */
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", handle->pid, handle->fd);
+	if (stat(path, &status) != 0 || !S_ISREG(status.st_mode) || (uint64_t)status.st_ino != handle->inode)
+		return -1;
 	int fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0) {
 		fw_warn("device", "cannot open memory shared by process %d: %m", handle->pid);
 		return -1;
 	}
-	if (fstat(fd, &status) != 0 || (uint64_t)status.st_ino != handle->inode || (uint64_t)status.st_dev != handle->device) {
+	if (fstat(fd, &status) != 0 || !secret_of(fd, secret) || !same_secret(secret, handle->secret)) {
 		close(fd);
 		return -1;
 	}
@@ -164,7 +211,7 @@ shared_new(int fd)
 int
 sw_shared_event_open(struct sw_event *event)
 {
-	int fd = memfd_create("farwarp-event", MFD_CLOEXEC);
+	int fd = sw_ipc_file();
 
 	if (fd < 0)
 		return -1;
