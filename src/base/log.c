@@ -58,8 +58,9 @@ fw_log_write(enum fw_log_level level, const char *component, const char *format,
 		used += more;
 	if ((size_t)used > sizeof(line) - 2)
 		used = sizeof(line) - 2;
+	/* Of what another process said nothing ends the line or speaks to a terminal. */
 	for (int i = 0; i < used; i++)
-		if (line[i] == '\n')
+		if (((unsigned char)line[i] < ' ' && line[i] != '\t') || line[i] == 0x7f)
 			line[i] = ' ';
 	line[used] = 0;
 	if (fw_log_observer)

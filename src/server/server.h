@@ -26,6 +26,7 @@ struct sv_options {
 	bool insecure;         /* plain TCP beyond loopback */
 	const char *token;     /* clients have to say it; NULL: none */
 	const char *executable; /* of the worker: this program */
+	int lease_fd;           /* in a worker: where it tells the supervisor its process id when its client was accepted */
 	char *const *worker_arguments; /* after "serve --worker FD KIND"; NULL-terminated */
 };
 

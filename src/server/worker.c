@@ -6,6 +6,7 @@
  */
 #include "server/server.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -313,7 +314,7 @@ open_device(const struct sv_options *options, char text[384])
 static bool
 same_token(const char *a, const char *b, size_t size)
 {
-	unsigned differ = 0;
+	volatile unsigned differ = 0; /* no early end is made of it */
 
 	for (size_t n = 0; n < size; n++)
 		differ |= (unsigned char)a[n] ^ (unsigned char)b[n];
@@ -349,7 +350,11 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 	char error[256];
 
 	signal(SIGPIPE, SIG_IGN);
-	prctl(PR_SET_PDEATHSIG, SIGTERM); /* no supervisor, no lease */
+	/* No supervisor, no lease; also for a stopped worker, and if it died before this. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	struct pollfd supervisor = { .fd = options->lease_fd };
+	if (poll(&supervisor, 1, 0) > 0)
+		leave(2);
 	long size = wire_hello_read(fd, bytes, HELLO_MS, error);
 	if (size < 0) {
 		fw_warn("worker", "%s", error);
@@ -375,6 +380,8 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 		fw_warn("worker", "client refused: %s", welcome.text);
 		leave(2);
 	}
+	pid_t self = getpid();
+	answered = answered && write(options->lease_fd, &self, sizeof(self)) == sizeof(self);
 	struct wire_link *link = answered ? wire_adopt(fd, kind, error) : NULL;
 	if (!link)
 		leave(2);

@@ -13,7 +13,7 @@
 #include "server/server.h"
 #include "soft/soft.h"
 
-enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_INSECURE, KEY_MAX_CLIENTS };
+enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_WORKER_LEASE, KEY_INSECURE, KEY_MAX_CLIENTS };
 
 struct serve_options {
 	struct sv_options server;
@@ -30,6 +30,7 @@ static const struct argp_option option_table[] = {
 	{ "insecure", KEY_INSECURE, NULL, 0, "listen with plain TCP beyond loopback: anyone who reaches it can use the GPU", 0 },
 	{ "worker", KEY_WORKER, "FD", OPTION_HIDDEN, NULL, 0 },
 	{ "worker-kind", KEY_WORKER_KIND, "N", OPTION_HIDDEN, NULL, 0 },
+	{ "worker-lease", KEY_WORKER_LEASE, "FD", OPTION_HIDDEN, NULL, 0 },
 	{ 0 } };
 
 static error_t
@@ -77,6 +78,9 @@ parse(int key, char *arg, struct argp_state *state)
 	case KEY_WORKER_KIND:
 		o->worker_kind = (enum wire_kind)strtol(arg, NULL, 10);
 		break;
+	case KEY_WORKER_LEASE:
+		o->server.lease_fd = (int)strtol(arg, NULL, 10);
+		break;
 	case ARGP_KEY_ARG:
 		argp_error(state, "there are no arguments beside options: \"%s\"", arg);
 		break;
@@ -108,6 +112,10 @@ tool_serve(int argc, char **argv)
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
 	const char *token = getenv("FARWARP_TOKEN");
 	o.server.token = token && *token ? token : NULL;
+	if (o.server.token && strlen(token) >= sizeof(((struct session_hello *)0)->token)) {
+		fprintf(stderr, "farwarp serve: FARWARP_TOKEN has more than %zu characters\n", sizeof(((struct session_hello *)0)->token) - 1);
+		return FW_EXIT_USAGE;
+	}
 	if (o.worker_fd >= 0)
 		sv_work(o.worker_fd, o.worker_kind, &o.server);
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);

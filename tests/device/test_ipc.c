@@ -69,9 +69,9 @@ role_memory(const char *text)
 	CHECK_INT(CU(cuMemcpyDtoH_v2)(out, p + 4000, 4), CUDA_ERROR_INVALID_VALUE); /* beyond it */
 	OK(CU(cuIpcCloseMemHandle)(p));
 	CHECK_INT(CU(cuIpcCloseMemHandle)(p), CUDA_ERROR_INVALID_VALUE);
-	for (int n = 16; n <= 40; n += 24) { /* another file; the same one, but the handle was guessed */
+	for (int at = 16; at <= 40; at += 24) { /* another file; the same one, but the handle was guessed */
 		CUipcMemHandle wrong = handle;
-		((char *)&wrong)[n] ^= 1;
+		((char *)&wrong)[at] ^= 1;
 		CHECK_INT(CU(cuIpcOpenMemHandle_v2)(&p, wrong, 0), CUDA_ERROR_INVALID_VALUE);
 	}
 	OK(CU(cuIpcOpenMemHandle_v2)(&p, handle, 0));

@@ -68,7 +68,7 @@ secret_of(int fd, char secret[SECRET])
 static bool
 same_secret(const char *a, const char *b)
 {
-	unsigned differ = 0;
+	volatile unsigned differ = 0;
 
 	for (size_t n = 0; n < SECRET; n++)
 		differ |= (unsigned char)a[n] ^ (unsigned char)b[n];
