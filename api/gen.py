@@ -175,6 +175,8 @@ def read_shape(path, call, param):
             param.wire = ('SIZED', names.index(sized.group(2)), SIZES.index(sized.group(1)))
         else:
             fail(path, param.line, 'cannot read the shape "%s"' % shape)
+    elif param.ctype == 'const char*' and not call.packed():
+        param.wire = ('STRING', 0, 0)   # only shown
     elif param.ctype.endswith('*') and call.packed():
         if param.direction == 'buf' or param.ctype.endswith('**'):
             fail(path, param.line, '%s needs a shape, or the call a wire= mark' % param.name)
@@ -324,29 +326,77 @@ def emit_ops(calls):
     return '\n'.join(out) + '\n'
 
 
-KINDS = {'int': 'I32', 'CUresult': 'I32', 'unsigned': 'U32', 'size_t': 'U64', 'CUdevice': 'I32', 'unsigned long long': 'U64',
-         'uint64_t': 'U64', 'uint32_t': 'U32', 'unsigned char': 'U8', 'unsigned short': 'U16', 'float': 'F32',
-         'CUdeviceptr': 'PTR64', 'CUdeviceptr_v1': 'U32', 'const char*': 'STR', 'CUtexObject': 'U64',
-         'CUsurfObject': 'U64', 'CUmemGenericAllocationHandle': 'PTR64', 'CUgraphConditionalHandle': 'U64'}
+KINDS = {'int': 'I32', 'unsigned': 'U32', 'size_t': 'U64', 'unsigned long long': 'U64', 'uint64_t': 'U64', 'uint32_t': 'U32',
+         'long long': 'I64', 'unsigned char': 'U8', 'uint8_t': 'U8', 'unsigned short': 'U16', 'uint16_t': 'U16', 'char': 'CHAR',
+         'float': 'F32', 'double': 'F64', 'void': 'OPAQUE', 'CUdeviceptr': 'DEVPTR', 'CUdeviceptr_v1': 'HEX32', 'CUresult': 'RESULT',
+         'const char*': 'STRING', 'hex32': 'HEX32', 'hex64': 'HEX64',
+         'CUtexObject': 'HANDLE', 'CUsurfObject': 'HANDLE', 'CUmemGenericAllocationHandle': 'HANDLE', 'CUgraphConditionalHandle': 'HANDLE'}
 
 
-def kind_of(param, types):
-    ctype = param.ctype
-    if ctype in KINDS:
-        return KINDS[ctype]
-    if ctype.endswith('*'):
-        target = ctype[:-1].strip()
-        if param.direction in ('out', 'out?', 'inout') and KINDS.get(target) in ('I32', 'U32', 'U64', 'PTR64', 'F32'):
-            return 'OUT_' + KINDS[target]
-        # An optional handle output may be an array of which nothing was written; only its address is shown.
-        if param.direction in ('out', 'inout') and (target.endswith('*') or types.get(target) == 'handle'):
-            return 'OUT_PTR64'
-        return 'POINTER'
-    if types.get(ctype) in ('handle', 'callback'):
-        return 'POINTER'
-    if types.get(ctype) == 'enum':
-        return 'I32'
-    return 'STRUCT'
+class TypeRows:
+    """The types that parameters and fields have, for showing values: an index a type, rows for enumerations and structures."""
+
+    def __init__(self, types):
+        self.types = {t[2]: t for t in types}
+        self.numbers, self.rows, self.arrays = {}, [], []
+
+    def kind(self, ctype):
+        if ctype in KINDS:
+            return KINDS[ctype]
+        if ctype.endswith('*'):
+            return 'POINTER'
+        item = self.types.get(ctype)
+        if item is None:
+            return 'OPAQUE'
+        return {'handle': 'HANDLE', 'callback': 'POINTER', 'enum': 'ENUM', 'struct': 'STRUCT', 'union': 'OPAQUE', 'alias': 'ALIAS',
+                'const': 'OPAQUE'}[item[0]]
+
+    def index(self, ctype):
+        """The number of a type; its row and those of its fields are made when it is first asked for."""
+        if ctype != 'const char*':
+            ctype = re.sub(r'^const ', '', ctype)
+        if self.kind(ctype) == 'ALIAS':
+            return self.index(self.types[ctype][3])
+        if ctype in self.numbers:
+            return self.numbers[ctype]
+        kind = self.kind(ctype)
+        number = self.numbers[ctype] = len(self.rows)
+        self.rows.append(None)
+        size = {'void': '1', 'hex32': '4', 'hex64': '8'}.get(ctype, 'sizeof(%s)' % ctype)
+        rows, count = 'NULL', 0
+        if kind == 'ENUM':
+            names = [row.split('\t')[0] for _, row in self.types[ctype][3]]
+            self.arrays.append('static const struct call_value values_%s[] = {\n\t%s,\n};' % (
+                ctype, ',\n\t'.join('{ "%s", (int)%s }' % (n, n) for n in names)))
+            rows, count = 'values_' + ctype, len(names)
+        elif kind == 'STRUCT':
+            fields = list(self.fields(ctype, self.types[ctype][3], ''))
+            self.arrays.append('static const struct call_field fields_%s[] = {\n\t%s,\n};' % (ctype, ',\n\t'.join(fields)))
+            rows, count = 'fields_' + ctype, len(fields)
+        self.rows[number] = '{ "%s", CALL_KIND_%s, %s, %d, %s, %s }' % (
+            ctype, kind, size, count, rows if kind == 'ENUM' else 'NULL', rows if kind == 'STRUCT' else 'NULL')
+        return number
+
+    def fields(self, struct, node, prefix):
+        """Rows of NAME, type, offset, elements. What lies in a union is not told: which member holds, no row says."""
+        for field in node[2]:
+            if not isinstance(field, list):
+                name, *dimensions = re.findall(r'\w+', field[1])
+                yield '{ "%s%s", %d, offsetof(%s, %s%s), %s }' % (
+                    prefix, name, self.index(field[0]), struct, prefix, name, ' * '.join(dimensions) or '1')
+            elif field[0] == 'struct':
+                yield from self.fields(struct, field, prefix + (field[3] + '.' if field[3] else ''))
+            elif field[3]:
+                yield '{ "%s%s", %d, offsetof(%s, %s%s), 1 }' % (prefix, field[3], self.index('void'), struct, prefix, field[3])
+
+    def of(self, param):
+        """Of a parameter's value, or of what it points to."""
+        ctype = param.ctype
+        if param.wire[0] == 'VALUE':
+            if 'flags' in param.name.lower() and KINDS.get(ctype) in ('U32', 'U64'):
+                return self.index('hex32' if KINDS[ctype] == 'U32' else 'hex64')
+            return self.index(ctype)
+        return self.index('char' if param.wire[0] == 'STRING' else ctype[:-1].strip())
 
 
 def element_size(param):
@@ -442,15 +492,21 @@ def emit_native(calls):
 
 
 def emit_call_rows(calls, types):
-    """Rows for call formatting: struct call_param arrays and struct call_desc calls[]."""
-    kinds = {t[2]: t[0] for t in types}
-    out = [BANNER % 'cuda.api']
+    """Rows for packing and showing calls: struct call_type call_types[], struct call_param arrays and struct call_desc calls[]."""
+    kinds, params = TypeRows(types), []
     for c in calls:
-        rows = ['{ "%s", CALL_ARG_%s, CALL_DIR_%s, CALL_SHAPE_%s, %d, %d, %s }' %
-                ((p.name, kind_of(p, kinds), p.direction.upper().replace('?', '_OPTIONAL')) + p.wire + (element_size(p),))
-                for p in c.params]
+        rows = []
+        for p in c.params:
+            direction = p.direction.upper().replace('?', '_OPTIONAL')
+            if direction == 'BUF' and p.shape:
+                direction = 'BUF_IN' if p.ctype.startswith('const ') else 'BUF_OUT'
+            rows.append('{ "%s", CALL_DIR_%s, CALL_SHAPE_%s, %d, %d, %s, %d }' % (
+                (p.name, direction) + p.wire + (element_size(p), kinds.of(p))))
         if rows:
-            out.append('static const struct call_param params_%s[] = {\n\t%s,\n};' % (c.name, ',\n\t'.join(rows)))
+            params.append('static const struct call_param params_%s[] = {\n\t%s,\n};' % (c.name, ',\n\t'.join(rows)))
+    out = [BANNER % 'cuda.api'] + kinds.arrays
+    out.append('const struct call_type call_types[] = {\n\t%s,\n};\n' % ',\n\t'.join(kinds.rows))
+    out += params
     out.append('\nconst struct call_desc call_descs[CALL_COUNT] = {')
     for c in calls:
         wire = 'NONE' if c.refuse or c.custom else c.wire.upper() or 'ROWS'
@@ -472,39 +528,40 @@ def emit_custom(calls):
 
 
 def emit_exports(calls):
-    """The exported symbols: gate, NULL checks of outputs, the answer, trace."""
+    """The exported symbols: open gate or the slow way; context, NULL checks of outputs, the answer."""
     out = [BANNER % 'cuda.api']
     for c in calls:
         checks = ['%s == NULL' % p.name for p in c.params if p.direction in ('out', 'inout')]
-        by_hand = c.custom or c.wrap
+        out.append('static inline CUresult\nanswer_%s(%s)\n{' % (c.name, c.args()))
+        if c.needs == 'context':
+            out.append('\tif (__builtin_expect(fw_thread.ctx == NULL, 0))\n\t\treturn CUDA_ERROR_INVALID_CONTEXT;')
+        if c.refuse:
+            out.append('\treturn cl_refuse(CALL_%s, %s);\n}\n' % (c.name, c.refuse))
+        else:
+            if checks:
+                out.append('\tif (%s)\n\t\treturn CUDA_ERROR_INVALID_VALUE;' % ' || '.join(checks))
+            if c.custom or c.wrap:
+                out.append('\treturn cl_%s(%s);\n}\n' % (c.name, c.names()))
+            else:
+                out.append('\treturn cl_ops->%s ? cl_ops->%s(%s) : cl_unserved(CALL_%s);\n}\n' % (c.name, c.name, c.names(), c.name))
+        names = c.names()
+        out.append('CL_SLOW CUresult\nslow_%s(%s%sconst char *cl_symbol, void *cl_caller)\n{' % (c.name, c.args() if c.params else '', ', ' if c.params else ''))
+        out.append('\tstruct cl_slow cl_slow;\n\tCUresult cl_result = cl_slow_begin(&cl_slow, CALL_%s, CL_NEEDS_%s, cl_symbol, cl_caller, %s);\n' % (
+            c.name, c.needs.upper(), '(const void *const[]){ %s }' % ', '.join('&' + p.name for p in c.params) if c.params else 'NULL'))
+        out.append('\tif (cl_result == CUDA_SUCCESS)\n\t\tcl_result = answer_%s(%s);\n\treturn cl_slow_end(&cl_slow, cl_result);\n}\n' % (c.name, names))
         for family in [''] + list(c.families):
+            symbol = c.name + ('_' + family if family else '')
             streams = c.streams() if family == 'ptsz' else []
             marked = family and not streams     # the default stream is not an argument: tell it by a flag
-            out.append('CL_EXPORT CUresult\n%s%s(%s)\n{' % (c.name, '_' + family if family else '', c.args()))
+            out.append('CL_EXPORT CUresult\n%s(%s)\n{' % (symbol, c.args()))
             for stream in streams:
                 out.append('\tif (%s == NULL)\n\t\t%s = CU_STREAM_PER_THREAD;' % (stream.name, stream.name))
-            out.append('\tCUresult cl_result = cl_enter(CL_NEEDS_%s);\n' % c.needs.upper())
-            if checks and not c.refuse:
-                out.append('\tif (cl_result == CUDA_SUCCESS && (%s))\n\t\tcl_result = CUDA_ERROR_INVALID_VALUE;'
-                           % ' || '.join(checks))
-            indent, close = '\t\t', ''
-            if not c.refuse and not by_hand:
-                out.append('\tif (cl_result == CUDA_SUCCESS && cl_ops->%s == NULL)\n\t\tcl_result = cl_unserved(CALL_%s);'
-                           % (c.name, c.name))
+            slow = 'slow_%s(%s"%s", __builtin_return_address(0))' % (c.name, names + ', ' if names else '', symbol)
+            answer = 'answer_%s(%s)' % (c.name, names)
             if marked and not c.refuse:
-                out.append('\tif (cl_result == CUDA_SUCCESS) {\n\t\tcl_ptds_begin();')
-                close = '\n\t\tcl_ptds_end();\n\t}'
+                out.append('\tcl_ptds_begin();\n\tCUresult cl_result = cl_gate_is_open() ? %s : %s;\n\tcl_ptds_end();\n\treturn cl_result;\n}\n' % (answer, slow))
             else:
-                out.append('\tif (cl_result == CUDA_SUCCESS)')
-            if c.refuse:
-                body = 'cl_refuse(CALL_%s, %s)' % (c.name, c.refuse)
-            elif by_hand:
-                body = 'cl_%s(%s)' % (c.name, c.names())
-            else:
-                body = 'cl_ops->%s(%s)' % (c.name, c.names())
-            out.append('%scl_result = %s;%s' % (indent, body, close))
-            arguments = ''.join(', &' + p.name for p in c.params)
-            out.append('\tCL_LEAVE(CALL_%s, cl_result%s);\n\treturn cl_result;\n}\n' % (c.name, arguments))
+                out.append('\treturn cl_gate_is_open() ? %s : %s;\n}\n' % (answer, slow))
     return '\n'.join(out) + '\n'
 
 

@@ -108,18 +108,6 @@ call_packs(enum cuda_call_id call)
 	return call < CALL_COUNT && call_descs[call].wire == CALL_WIRE_ROWS;
 }
 
-static bool
-is_input(const struct call_param *p)
-{
-	return p->dir == CALL_DIR_IN || p->dir == CALL_DIR_INOUT;
-}
-
-static bool
-is_output(const struct call_param *p)
-{
-	return p->dir != CALL_DIR_IN && p->dir != CALL_DIR_BUF;
-}
-
 /* The value of an argument that counts, as large as it may be. */
 static uint64_t
 number(const struct call_param *p, const void *argument)
@@ -132,12 +120,11 @@ number(const struct call_param *p, const void *argument)
 		return wide;
 	}
 	memcpy(&narrow, argument, 4);
-	return p->arg == CALL_ARG_U32 ? (uint32_t)narrow : narrow < 0 ? 0 : (uint64_t)narrow;
+	return call_types[p->type].kind == CALL_KIND_U32 ? (uint32_t)narrow : narrow < 0 ? 0 : (uint64_t)narrow;
 }
 
-/* Elements behind a pointer that is not NULL. */
-static uint64_t
-elements(const struct call_desc *desc, const struct call_param *p, const void *const *args)
+unsigned long
+call_elements(const struct call_desc *desc, const struct call_param *p, const void *const *args)
 {
 	const struct call_param *other = &desc->params[p->other];
 	uint64_t count;
@@ -168,7 +155,7 @@ bytes_of(const struct call_desc *desc, const struct call_param *p, const void *c
 {
 	size_t bytes;
 
-	*count = elements(desc, p, args);
+	*count = call_elements(desc, p, args);
 	return __builtin_mul_overflow(*count, (size_t)p->size, &bytes) || bytes > SIZE_MAX / 4 ? SIZE_MAX / 4 : bytes;
 }
 
@@ -184,7 +171,7 @@ call_pack_bound(enum cuda_call_id call, const void *const *args)
 		if (p->shape == CALL_SHAPE_VALUE)
 			bound += padded(p->size);
 		else
-			bound += 8 + (is_input(p) && *(const void *const *)args[i] ? padded(bytes_of(desc, p, args, &count)) : 0);
+			bound += 8 + (call_is_input(p) && *(const void *const *)args[i] ? padded(bytes_of(desc, p, args, &count)) : 0);
 	}
 	return bound;
 }
@@ -206,7 +193,7 @@ call_pack(struct call_writer *out, enum cuda_call_id call, const void *const *ar
 			call_put_u64(out, ABSENT);
 		} else if (p->shape == CALL_SHAPE_NULL) {
 			out->bad = true; /* what it points to cannot be said */
-		} else if (is_input(p)) {
+		} else if (call_is_input(p)) {
 			size_t bytes = bytes_of(desc, p, args, &count);
 			call_put_u64(out, count);
 			call_put(out, pointer, bytes);
@@ -227,7 +214,7 @@ call_reply_bound(enum cuda_call_id call, const void *const *args)
 
 	for (unsigned i = 0; i < desc->param_count; i++) {
 		const struct call_param *p = &desc->params[i];
-		if (is_output(p) && *(const void *const *)args[i])
+		if (call_is_output(p) && *(const void *const *)args[i])
 			bound += 8 + padded(bytes_of(desc, p, args, &count));
 	}
 	return bound;
@@ -242,11 +229,11 @@ call_unpack_reply(struct fw_cursor *in, enum cuda_call_id call, const void *cons
 
 	/* Before anything is written: a capacity may be an output itself. */
 	for (unsigned i = 0; i < desc->param_count && i < PARAMS_MAX; i++)
-		if (is_output(&desc->params[i]) && *(void *const *)args[i])
+		if (call_is_output(&desc->params[i]) && *(void *const *)args[i])
 			bytes_of(desc, &desc->params[i], args, &rooms[i]);
 	for (unsigned i = 0; result == CUDA_SUCCESS && i < desc->param_count && i < PARAMS_MAX; i++) {
 		const struct call_param *p = &desc->params[i];
-		void *pointer = is_output(p) ? *(void *const *)args[i] : NULL;
+		void *pointer = call_is_output(p) ? *(void *const *)args[i] : NULL;
 		uint64_t count;
 		if (!pointer)
 			continue;
@@ -319,8 +306,8 @@ read_param(const struct call_param *p, struct fw_cursor *in, struct scratch *scr
 		return true;
 	if (p->shape == CALL_SHAPE_NULL || __builtin_mul_overflow(announced, (size_t)p->size, &bytes))
 		return false;
-	const void *given = is_input(p) ? call_get(in, bytes) : NULL;
-	void *copy = is_input(p) && !given ? NULL : take(scratch, bytes ? bytes : 1);
+	const void *given = call_is_input(p) ? call_get(in, bytes) : NULL;
+	void *copy = call_is_input(p) && !given ? NULL : take(scratch, bytes ? bytes : 1);
 	if (!copy)
 		return false;
 	if (given)
@@ -352,13 +339,13 @@ call_serve(const struct cuda_ops *ops, enum cuda_call_id call, struct fw_cursor 
 		const struct call_param *p = &desc->params[i];
 		if (p->shape == CALL_SHAPE_VALUE || !*(const void *const *)args[i])
 			continue;
-		if (p->shape != CALL_SHAPE_STRING && counts[i] != elements(desc, p, args))
+		if (p->shape != CALL_SHAPE_STRING && counts[i] != call_elements(desc, p, args))
 			return false;
 	}
 	CUresult result = invoke(ops, call, args);
 	call_put_u64(out, (uint64_t)(int64_t)result);
 	for (unsigned i = 0; result == CUDA_SUCCESS && i < desc->param_count; i++) {
-		const void *pointer = is_output(&desc->params[i]) ? *(const void *const *)args[i] : NULL;
+		const void *pointer = call_is_output(&desc->params[i]) ? *(const void *const *)args[i] : NULL;
 		if (pointer)
 			call_put_array(out, pointer, counts[i], desc->params[i].size);
 	}

@@ -1,9 +1,9 @@
 /*
  * The client library inside: the gate that every exported call passes, and what the hand-written answers share.
  *
- * An exported function is generated (client_exports.inc): it passes cl_enter(), checks its outputs for NULL, asks the
- * implementation in cl_ops or a hand-written cl_NAME, and leaves through CL_LEAVE(). The gate is one load and one branch
- * when the library is open and no trace is written.
+ * An exported function is generated (client_exports.inc): if the gate is open, which is one load and one branch, its answer_NAME checks
+ * the context and the outputs, and asks the implementation in cl_ops or a hand-written cl_NAME. If not (before cuInit, in a forked child,
+ * while traced), slow_NAME does so between cl_slow_begin() and cl_slow_end().
  */
 #ifndef CL_CLIENT_H
 #define CL_CLIENT_H
@@ -26,8 +26,8 @@ enum cl_needs { CL_NEEDS_NONE, CL_NEEDS_INIT, CL_NEEDS_CONTEXT };
 /* Bits of cl_gate. Zero means: open, no trace. */
 enum {
 	CL_GATE_CLOSED = 1, /* before cuInit, after it failed, in the child of a fork, during exit: cl_state says which */
-	CL_GATE_TRACE = 2,  /* FARWARP_LOG=calls */
-	CL_GATE_FIRST = 4,  /* FARWARP_LOG has not been read yet */
+	CL_GATE_TRACE = 2,  /* farwarp trace, or FARWARP_LOG=calls */
+	CL_GATE_FIRST = 4,  /* whether to trace has not been read yet */
 };
 extern unsigned cl_gate; /* atomic; cleared (release) after cl_ops was written, so that it pairs with the load in cl_enter */
 
@@ -59,14 +59,34 @@ cl_enter(enum cl_needs needs)
 	return CUDA_SUCCESS;
 }
 
-/* args[0] is not an argument: it keeps the array non-empty for calls without any. */
-void cl_trace(enum cuda_call_id call, CUresult result, const void *const *args);
+static inline bool
+cl_gate_is_open(void)
+{
+	return __builtin_expect(__atomic_load_n(&cl_gate, __ATOMIC_ACQUIRE) == 0, 1);
+}
 
-#define CL_LEAVE(call, result, ...) \
-	do { \
-		if (__builtin_expect((__atomic_load_n(&cl_gate, __ATOMIC_RELAXED) & CL_GATE_TRACE) != 0, 0)) \
-			cl_trace(call, result, (const void *const[]){ NULL, ##__VA_ARGS__ }); \
-	} while (0)
+/* A call that goes the slow way; on the stack of slow_NAME. */
+struct trace_slot;
+struct recording;
+#define CL_SLOW_TEXT 2400
+struct cl_slow {
+	bool traced;
+	enum cuda_call_id call;
+	const char *symbol; /* the exported name that was called */
+	void *caller;       /* an address in the code that called it */
+	const void *const *args;
+	/* The rest is trace.c's. */
+	uint64_t begin, awaited, sent, received;
+	unsigned row; /* of counts */
+	struct trace_slot *slot;
+	struct recording *recording;
+	bool shown;
+	char text[CL_SLOW_TEXT]; /* the inputs */
+};
+CUresult cl_slow_begin(struct cl_slow *slow, enum cuda_call_id call, enum cl_needs needs, const char *symbol, void *caller,
+                       const void *const *args);
+CUresult cl_slow_end(struct cl_slow *slow, CUresult result);
+#define CL_SLOW static __attribute__((cold, noinline))
 
 CUresult cl_refuse(enum cuda_call_id call, CUresult error); /* the table says that this is not served */
 CUresult cl_unserved(enum cuda_call_id call);               /* the implementation does not serve it */

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/ours.h"
+#include "client/trace.h"
 
 #define CALLBACK_IDS 1024 /* elements of the flag arrays; the runtime wants at least 523 and 14 */
 
@@ -258,61 +259,63 @@ static CUresult validity_question(uint32_t id, uint64_t seconds, uint8_t answer[
 struct slot {
 	int number;
 	void *function;
+	int arguments; /* shown in traces */
 };
+#define SLOTS 8 /* that a table serves at most */
 
 static const struct table {
 	const char *name;
 	uint8_t guid[16];
 	int words;
 	bool sized; /* word 0 is the size in bytes */
-	struct slot slots[8];
+	struct slot slots[SLOTS];
 } tables[] = {
 	/* T1: every copy of the runtime */
 	{ "cudart interface",
 	  { 0x6b, 0xd5, 0xfb, 0x6c, 0x5b, 0xf4, 0xe7, 0x4a, 0x89, 0x87, 0xd9, 0x39, 0x12, 0xfd, 0x9d, 0xf9 },
 	  13, true,
-	  { { 1, cudart_load }, { 2, cudart_primary_context }, { 6, cudart_load_options }, { 7, cudart_nothing },
-	    { 8, cudart_load_header }, { 12, cudart_success } } },
+	  { { 1, cudart_load, 2 }, { 2, cudart_primary_context, 2 }, { 6, cudart_load_options, 4 }, { 7, cudart_nothing, 1 },
+	    { 8, cudart_load_header, 4 }, { 12, cudart_success, 0 } } },
 	/* T2: every copy of the runtime */
 	{ "tools runtime callback hooks",
 	  { 0xa0, 0x94, 0x79, 0x8c, 0x2e, 0x74, 0x2e, 0x74, 0x93, 0xf2, 0x08, 0x00, 0x20, 0x0c, 0x0a, 0x66 },
 	  7, true,
-	  { { 2, tools_runtime_flags }, { 6, tools_resource_flags } } },
+	  { { 2, tools_runtime_flags, 2 }, { 6, tools_resource_flags, 2 } } },
 	/* T3: every copy of the runtime; cuBLASLt and cuFFT use it before each use of T7 */
 	{ "tools thread-local storage",
 	  { 0x42, 0xd8, 0x5a, 0x81, 0x23, 0xf6, 0xcb, 0x47, 0x82, 0x98, 0xf6, 0xe7, 0x8a, 0x3a, 0xec, 0xdc },
 	  4, true,
-	  { { 2, tools_current_context } } },
+	  { { 2, tools_current_context, 1 } } },
 	/* T4: every copy of the runtime, once per runtime call */
 	{ "context-local storage",
 	  { 0xc6, 0x93, 0x33, 0x6e, 0x11, 0x21, 0xdf, 0x11, 0xa8, 0xc3, 0x68, 0xf3, 0x55, 0xd8, 0x95, 0x93 },
 	  4, false,
-	  { { 0, storage_put }, { 1, storage_delete }, { 2, storage_get } } },
+	  { { 0, storage_put, 4 }, { 1, storage_delete, 2 }, { 2, storage_get, 3 } } },
 	/* T5: every copy of the runtime */
 	{ "context checks",
 	  { 0x26, 0x3e, 0x88, 0x60, 0x7c, 0xd2, 0x61, 0x43, 0x92, 0xf6, 0xbb, 0xd5, 0x00, 0x6d, 0xfa, 0x7e },
 	  4, true,
-	  { { 2, checks_context }, { 3, checks_none } } },
+	  { { 2, checks_context, 3 }, { 3, checks_none, 0 } } },
 	/* T6: every copy of the runtime; see validity.c */
 	{ "software validity",
 	  { 0xd4, 0x08, 0x20, 0x55, 0xbd, 0xe6, 0x70, 0x4b, 0x8d, 0x34, 0xba, 0x12, 0x3c, 0x66, 0xe1, 0xf2 },
 	  3, true,
-	  { { 1, validity_question } } },
+	  { { 1, validity_question, 3 } } },
 	/* T7: cuBLASLt 4; cuBLAS 39, 51; cuFFT 4 */
 	{ "tools context",
 	  { 0x21, 0x31, 0x8c, 0x60, 0x97, 0x14, 0x32, 0x48, 0x8c, 0xa6, 0x41, 0xff, 0x73, 0x24, 0xc8, 0xf2 },
 	  77, true,
-	  { { 4, context_number }, { 39, context_stream_number }, { 51, context_stream_object } } },
+	  { { 4, context_number, 2 }, { 39, context_stream_number, 3 }, { 51, context_stream_object, 3 } } },
 	/* T8: cuFFT */
 	{ "tools module",
 	  { 0x6e, 0x16, 0x3f, 0xbe, 0xb9, 0x58, 0x44, 0x4d, 0x83, 0x5c, 0xe1, 0x82, 0xaf, 0xf1, 0x99, 0x1e },
 	  64, true,
-	  { { 7, module_each_function } } },
+	  { { 7, module_each_function, 4 } } },
 	/* T9: cuBLASLt at capability 9.0; it does not check whether it got the table */
 	{ "pair",
 	  { 0x17, 0x34, 0xdc, 0x26, 0x80, 0x0d, 0x47, 0x45, 0x87, 0x26, 0xc0, 0xf1, 0xe7, 0xdd, 0x8b, 0xca },
 	  16, true,
-	  { { 4, pair_none } } },
+	  { { 4, pair_none, 2 } } },
 };
 #define TABLE_COUNT ((int)(sizeof(tables) / sizeof(tables[0])))
 enum { TABLE_CUDART = 0, TABLE_VALIDITY = 5 };
@@ -320,28 +323,65 @@ enum { TABLE_CUDART = 0, TABLE_VALIDITY = 5 };
 static void *words[TABLE_COUNT][MAX_WORDS]; /* the tables as they are handed out; built once, at addresses that stay */
 static pthread_once_t build_once = PTHREAD_ONCE_INIT;
 
+/*
+ * While calls are traced, a slot is one of these: it tells the trace and passes on what the registers hold, which is enough for functions
+ * of up to six numbers and pointers. One for each slot that a table may serve.
+ */
+static uint64_t
+traced_slot(unsigned table, unsigned slot, void *caller, const uint64_t a[6])
+{
+	const struct slot *s = &tables[table].slots[slot];
+	uint64_t (*function)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t) =
+		(uint64_t(*)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t))s->function;
+	struct cl_slow slow;
+	char name[64];
+
+	snprintf(name, sizeof(name), "private:%s[%d]", tables[table].name, s->number);
+	cl_trace_private_begin(&slow, table * SLOTS + slot, name, caller, (unsigned)s->arguments, a);
+	uint64_t result = function(a[0], a[1], a[2], a[3], a[4], a[5]);
+	cl_trace_private_end(&slow, result);
+	return result;
+}
+
+#define TRACED_SLOTS(X, t) X(t, 0) X(t, 1) X(t, 2) X(t, 3) X(t, 4) X(t, 5) X(t, 6) X(t, 7)
+#define TRACED_LIST(X) \
+	TRACED_SLOTS(X, 0) TRACED_SLOTS(X, 1) TRACED_SLOTS(X, 2) TRACED_SLOTS(X, 3) TRACED_SLOTS(X, 4) TRACED_SLOTS(X, 5) TRACED_SLOTS(X, 6) \
+	TRACED_SLOTS(X, 7) TRACED_SLOTS(X, 8)
+#define TRACED(t, s) \
+	static uint64_t traced_##t##_##s(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f) \
+	{ \
+		return traced_slot(t, s, __builtin_return_address(0), (const uint64_t[]){ a, b, c, d, e, f }); \
+	}
+TRACED_LIST(TRACED)
+#define TRACED_NAME(t, s) (void *)traced_##t##_##s,
+static void *const traced_slots[] = { TRACED_LIST(TRACED_NAME) };
+_Static_assert(sizeof(traced_slots) / sizeof(traced_slots[0]) == (size_t)TABLE_COUNT * SLOTS, "a traced slot for each slot");
+
 static void
 build(void)
 {
+	bool traced = __atomic_load_n(&cl_gate, __ATOMIC_RELAXED) & CL_GATE_TRACE;
+
 	for (int t = 0; t < TABLE_COUNT; t++) {
 		const struct table *table = &tables[t];
 		for (int w = 0; w < table->words; w++)
 			words[t][w] = table->sized ? unknown_slots[w % UNKNOWN_COUNT] : NULL;
 		if (table->sized)
 			words[t][0] = (void *)(uintptr_t)((size_t)table->words * sizeof(void *));
-		for (size_t s = 0; s < sizeof(table->slots) / sizeof(table->slots[0]); s++)
+		for (int s = 0; s < SLOTS; s++)
 			if (table->slots[s].function)
-				words[t][table->slots[s].number] = table->slots[s].function;
+				words[t][table->slots[s].number] = traced ? traced_slots[t * SLOTS + s] : table->slots[s].function;
 	}
 }
 
 static void
 log_unknown_table(const CUuuid *id)
 {
-	char text[33];
+	static __thread char text[33]; /* the trace reads it when the call ends */
 
 	for (int i = 0; i < 16; i++)
 		snprintf(text + 2 * i, 3, "%02x", (uint8_t)id->bytes[i]);
+	cl_trace_table(text);
 	fw_info("client", "private table %s is not served", text);
 }
 
@@ -359,6 +399,7 @@ cl_cuGetExportTable(const void **out, const CUuuid *id)
 	pthread_once(&build_once, build);
 	for (int t = 0; t < TABLE_COUNT; t++)
 		if (memcmp(id->bytes, tables[t].guid, sizeof(tables[t].guid)) == 0) {
+			cl_trace_table(tables[t].name);
 			*out = words[t];
 			return CUDA_SUCCESS;
 		}

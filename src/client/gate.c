@@ -1,46 +1,27 @@
 /*
  * What lies behind the gate when it is not simply open: the answers of calls that come too early, too late or in a forked
- * child; calls that are not served; traces.
+ * child; calls that are not served. What is traced is in trace.c.
  */
 #include "client.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
 #include "call/format.h"
-
-#define TRACE_LINE 1536
+#include "client/trace.h"
 
 unsigned cl_gate = CL_GATE_CLOSED | CL_GATE_FIRST;
 enum cl_state cl_state = CL_STATE_NEW;
 const struct cuda_ops *cl_ops;
 
-static __thread uint64_t trace_start; /* of the innermost traced call of this thread */
-
-static uint64_t
-now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-CUresult
-cl_enter_slow(enum cl_needs needs)
+/* Whether the gate lets a call with these needs through. Reads what decides on traces when it is passed for the first time. */
+static CUresult
+pass(enum cl_needs needs)
 {
 	unsigned gate = __atomic_load_n(&cl_gate, __ATOMIC_ACQUIRE);
 
 	if (gate & CL_GATE_FIRST) {
-		if (fw_log_on(FW_LOG_CALLS))
+		if (cl_trace_wanted())
 			__atomic_or_fetch(&cl_gate, CL_GATE_TRACE, __ATOMIC_RELAXED);
 		gate = __atomic_and_fetch(&cl_gate, ~(unsigned)CL_GATE_FIRST, __ATOMIC_ACQUIRE);
 	}
-	if (gate & CL_GATE_TRACE)
-		trace_start = now_ns();
 	if (!(gate & CL_GATE_CLOSED) || needs == CL_NEEDS_NONE)
 		return CUDA_SUCCESS;
 	if (__atomic_load_n(&cl_state, __ATOMIC_ACQUIRE) == CL_STATE_CLOSED)
@@ -48,17 +29,34 @@ cl_enter_slow(enum cl_needs needs)
 	return CUDA_ERROR_NOT_INITIALIZED;
 }
 
-void
-cl_trace(enum cuda_call_id call, CUresult result, const void *const *args)
+CUresult
+cl_enter_slow(enum cl_needs needs)
 {
-	uint64_t took = trace_start ? now_ns() - trace_start : 0;
-	char text[TRACE_LINE];
-	const char *name = call_error_name((int)result);
+	return pass(needs);
+}
 
-	trace_start = 0; /* of a call that turned the trace on itself, nothing is known */
-	call_format(text, sizeof(text), call, args + 1, result == CUDA_SUCCESS);
-	fw_log_write(FW_LOG_CALLS, "call", "%ld %s = %s %" PRIu64 ".%03" PRIu64 " us", syscall(SYS_gettid), text,
-	             name ? name : "?", took / 1000, took % 1000);
+CUresult
+cl_slow_begin(struct cl_slow *slow, enum cuda_call_id call, enum cl_needs needs, const char *symbol, void *caller, const void *const *args)
+{
+	CUresult result = pass(needs);
+
+	slow->traced = __atomic_load_n(&cl_gate, __ATOMIC_RELAXED) & CL_GATE_TRACE;
+	if (slow->traced) {
+		slow->call = call;
+		slow->symbol = symbol;
+		slow->caller = caller;
+		slow->args = args;
+		cl_trace_begin(slow);
+	}
+	return result;
+}
+
+CUresult
+cl_slow_end(struct cl_slow *slow, CUresult result)
+{
+	if (slow->traced)
+		cl_trace_end(slow, result);
+	return result;
 }
 
 /* True the first time that it is asked about this call. */

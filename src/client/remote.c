@@ -85,6 +85,12 @@ rm_thread(void)
 	return thread;
 }
 
+struct rm_traffic
+rm_traffic(void)
+{
+	return mine ? mine->traffic : (struct rm_traffic){ 0 };
+}
+
 /* ---- requests ------------------------------------------------------------------------------------------------------ */
 
 void
@@ -112,6 +118,7 @@ publish(struct rm_request *r, struct wire_record *record, uint16_t kind, uint16_
 	record->context = (uint64_t)(uintptr_t)fw_thread.ctx;
 	record->more = more;
 	record->size = size;
+	mine->traffic.sent += sizeof(*record) + size;
 	/* From here to the publication nothing waits: other threads' records may be behind this ticket. */
 	record->ticket = kind == SESSION_BLOB_PART ? 0 : __atomic_fetch_add(&tickets, 1, __ATOMIC_ACQ_REL);
 	if (flags & SESSION_ANSWER)
@@ -203,10 +210,12 @@ rm_ask(struct rm_request *r, struct fw_cursor *in)
 	CUresult result = send(r, SESSION_ANSWER);
 	if (result != CUDA_SUCCESS)
 		return result;
+	mine->traffic.awaited++;
 	for (;;) {
 		payload = wire_wait(r->channel->from, &header, -1);
 		if (!payload)
 			return rm_lost();
+		mine->traffic.received += sizeof(header) + header.size;
 		if (header.kind != r->kind && !(header.flags & SESSION_OUTPUT))
 			return rm_nonsense(r);
 		if (!(header.flags & (SESSION_MORE | SESSION_OUTPUT)))

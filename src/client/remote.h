@@ -82,9 +82,16 @@ struct rm_range {
 #define RM_ACCEPTED 256
 #define RM_RANGES 8
 
+/* What went over the wire for a thread. */
+struct rm_traffic {
+	uint64_t awaited;        /* answers, each a round trip */
+	uint64_t sent, received; /* bytes of records */
+};
+
 /* What a thread keeps. In memory of its own: a library that is opened late has little room for thread-local variables. */
 struct rm_thread {
 	struct wire_channel *channel;
+	struct rm_traffic traffic;
 	struct rm_shape shapes[RM_SHAPES];
 	struct rm_range ranges[RM_RANGES];
 	struct {
@@ -95,6 +102,8 @@ struct rm_thread {
 /* The calling thread's, with a channel; NULL: the server is lost, or out of memory. */
 struct rm_thread *rm_thread(void);
 bool rm_strict(void);
+/* Of the calling thread so far. */
+struct rm_traffic rm_traffic(void);
 
 /* The operations themselves, for calls that are made of others. */
 const struct cuda_ops *rm_ops_table(void);

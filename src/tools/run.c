@@ -20,17 +20,9 @@
 #include <unistd.h>
 
 #include "doctor/doctor.h"
+#include "tools/run.h"
 
 #define QUICK_CHECK_SECONDS 10.0
-
-struct run_options {
-	enum { DEVICE_BEST, DEVICE_SOFT, DEVICE_LOCAL, DEVICE_NATIVE } device;
-	const char *server; /* --server or FARWARP_SERVER */
-	bool asked;         /* by --server */
-	const char *cc, *mem, *sms, *threads;
-	bool quiet;
-	char **program;
-};
 
 static const struct argp_option option_table[] = {
 	{ "device", 'd', "soft|local|native", 0, "the software GPU, this machine's own, or that with farwarp's library in front (default: the best there is)", 0 },
@@ -128,7 +120,7 @@ parse(int key, char *arg, struct argp_state *state)
 		o->program = state->argv + state->next;
 		break;
 	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which program? As in: farwarp run -- ./vector_add");
+		argp_error(state, "which program? As in: %s -- ./vector_add", state->name);
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -158,7 +150,7 @@ library_folder(char *folder, size_t size)
 			}
 		}
 	}
-	fprintf(stderr, "farwarp run: libcuda.so.1 is not beside %s (looked in lib, ../lib/farwarp); build it with make\n", self);
+	fprintf(stderr, "farwarp: libcuda.so.1 is not beside %s (looked in lib, ../lib/farwarp); build it with make\n", self);
 	return false;
 }
 
@@ -192,7 +184,7 @@ warn_of_obstacles(const char *path)
 	if (fd < 0)
 		return;
 	if (fstat(fd, &st) == 0 && (st.st_mode & (S_ISUID | S_ISGID)) && geteuid() != 0)
-		fprintf(stderr, "farwarp run: %s is set-user-id: the loader ignores the library path for it\n", path);
+		fprintf(stderr, "farwarp: %s is set-user-id: the loader ignores the library path for it\n", path);
 	if (pread(fd, &header, sizeof(header), 0) == (ssize_t)sizeof(header) && memcmp(header.e_ident, ELFMAG, SELFMAG) == 0 &&
 	    header.e_ident[EI_CLASS] == ELFCLASS64 && header.e_phentsize == sizeof(Elf64_Phdr) && header.e_phnum < 256) {
 		bool dynamic = false;
@@ -203,7 +195,7 @@ warn_of_obstacles(const char *path)
 				dynamic |= segment.p_type == PT_INTERP || segment.p_type == PT_DYNAMIC;
 		}
 		if (!dynamic)
-			fprintf(stderr, "farwarp run: %s is fully static: it may be unable to load any libcuda.so.1\n", path);
+			fprintf(stderr, "farwarp: %s is fully static: it may be unable to load any libcuda.so.1\n", path);
 	}
 	close(fd);
 }
@@ -273,6 +265,39 @@ choose(const struct run_options *o)
 	return local;
 }
 
+const struct argp run_options_argp = { option_table, parse, NULL, NULL, NULL, NULL, NULL };
+
+int
+run_prepare(const struct run_options *o, const char *who, bool *local)
+{
+	char folder[PATH_MAX], path[PATH_MAX];
+
+	if (!find_program(o->program[0], path, sizeof(path))) {
+		fprintf(stderr, "%s: %s: no such program\n", who, o->program[0]);
+		return 127;
+	}
+	*local = choose(o);
+	if (*local)
+		return 0;
+	if (!library_folder(folder, sizeof(folder)))
+		return 125;
+	if (!set_environment(o, folder)) {
+		fprintf(stderr, "%s: out of memory\n", who);
+		return 125;
+	}
+	warn_of_obstacles(path);
+	return 0;
+}
+
+int
+run_program(const struct run_options *o, const char *who)
+{
+	fflush(NULL);
+	execvp(o->program[0], o->program);
+	fprintf(stderr, "%s: cannot execute %s: %s\n", who, o->program[0], strerror(errno));
+	return errno == ENOENT ? 127 : 126;
+}
+
 int
 tool_run(int argc, char **argv)
 {
@@ -283,26 +308,12 @@ tool_run(int argc, char **argv)
 		"prepare, 64: wrong usage.\n\nFARWARP_LOG=calls logs each CUDA driver call; FARWARP_LOG=LEVEL:FILE writes to a file.",
 		NULL, NULL, NULL };
 	struct run_options o = { 0 };
-	char name[] = "farwarp run", folder[PATH_MAX], path[PATH_MAX];
+	char name[] = "farwarp run";
+	bool local;
 
 	argv[0] = name;
 	argp_err_exit_status = FW_EXIT_USAGE;
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &o);
-	if (!find_program(o.program[0], path, sizeof(path))) {
-		fprintf(stderr, "farwarp run: %s: no such program\n", o.program[0]);
-		return 127;
-	}
-	if (!choose(&o)) {
-		if (!library_folder(folder, sizeof(folder)))
-			return 125;
-		if (!set_environment(&o, folder)) {
-			fprintf(stderr, "farwarp run: out of memory\n");
-			return 125;
-		}
-		warn_of_obstacles(path);
-	}
-	fflush(NULL);
-	execvp(o.program[0], o.program);
-	fprintf(stderr, "farwarp run: cannot execute %s: %s\n", o.program[0], strerror(errno));
-	return errno == ENOENT ? 127 : 126;
+	int status = run_prepare(&o, name, &local);
+	return status ? status : run_program(&o, name);
 }

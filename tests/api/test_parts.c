@@ -1,6 +1,8 @@
 /*
  * Parts of the client that are worth testing without the library around them: MD2 and its keyed form, settings, formatting.
  */
+#include <sys/mman.h>
+
 #include "tap.h"
 
 #include "call/format.h"
@@ -94,25 +96,86 @@ TEST(size)
 	}
 }
 
-/* Every call's text, cut at every length, stays inside its buffer. */
+/* Every call's text, cut at every length, stays inside its buffer; for pointers that are NULL, that point nowhere, and that point somewhere. */
 TEST(format_cut)
 {
-	char whole[1024], part[1024];
-	uint64_t zeros[32] = { 0 };
+	static char whole[8192], part[8192], memory[4096];
+	const uint64_t values[] = { 0, 0x1234567, (uint64_t)(uintptr_t)memory };
+	uint64_t words[32][32] = { { 0 } };
 	const void *args[32];
 
-	for (int i = 0; i < 32; i++)
-		args[i] = &zeros[i];
-	for (int call = 0; call < CALL_COUNT; call++) {
-		size_t length = call_format(whole, sizeof(whole), (enum cuda_call_id)call, args, true);
-		CHECK_INT(length, strlen(whole));
-		CHECK(strncmp(whole, call_descs[call].name, strlen(call_descs[call].name)) == 0);
-		for (size_t size = 1; size <= length; size += 7) {
-			memset(part, 'x', sizeof(part));
-			CHECK_INT(call_format(part, size, (enum cuda_call_id)call, args, true), size - 1);
-			CHECK(strlen(part) == size - 1 && part[size] == 'x' && strncmp(part, whole, size - 1) == 0);
+	memset(memory, 'a', sizeof(memory));
+	for (int round = 0; round < 6; round++) {
+		enum call_style style = round & 1 ? CALL_JSON : CALL_TEXT;
+		for (int call = 0; call < CALL_COUNT; call++) {
+			const struct call_desc *desc = &call_descs[call];
+			for (unsigned i = 0; i < 32; i++) {
+				bool pointer = i < desc->param_count && desc->params[i].shape != CALL_SHAPE_VALUE;
+				/* A count is read by the call itself, wherever it lies. */
+				bool counts = false;
+				for (unsigned n = 0; n < desc->param_count; n++)
+					counts |= desc->params[n].shape == CALL_SHAPE_ARRAY_AT && desc->params[n].other == i;
+				memset(words[i], 0, sizeof(words[i]));
+				words[i][0] = pointer ? counts && round / 2 == 1 ? (uint64_t)(uintptr_t)memory : values[round / 2] : 3;
+				args[i] = words[i];
+			}
+			for (int out = 0; out < 2; out++) {
+				size_t (*format)(char *, size_t, enum call_style, enum cuda_call_id, const void *const *) =
+					out ? call_format_outputs : call_format_inputs;
+				size_t length = format(whole, sizeof(whole), style, (enum cuda_call_id)call, args);
+				CHECK_INT(length, strlen(whole));
+				for (size_t size = 1; size <= length; size += 1 + length / 16) {
+					memset(part, 'x', sizeof(part));
+					CHECK_INT(format(part, size, style, (enum cuda_call_id)call, args), size - 1);
+					CHECK(strlen(part) == size - 1 && part[size] == 'x' && strncmp(part, whole, size - 1) == 0);
+				}
+			}
 		}
 	}
+}
+
+TEST(format_values)
+{
+	char text[1024];
+	CUdeviceptr pointer = 0x7f0000001000;
+	CUdeviceptr *out = &pointer;
+	size_t size = 4096, *sizes = &size;
+	CUdevice_attribute attribute = CU_DEVICE_ATTRIBUTE_WARP_SIZE;
+	int warp = 32, *pi = &warp;
+	CUdevice device = 0;
+
+	call_format_inputs(text, sizeof(text), CALL_TEXT, CALL_cuMemAlloc_v2, (const void *[]){ &out, &size });
+	CHECK(strcmp(text, "bytesize 4096") == 0);
+	call_format_outputs(text, sizeof(text), CALL_TEXT, CALL_cuMemAlloc_v2, (const void *[]){ &out, &size });
+	CHECK(strcmp(text, "dptr 0x7f0000001000") == 0);
+	call_format_outputs(text, sizeof(text), CALL_JSON, CALL_cuMemAlloc_v2, (const void *[]){ &out, &size });
+	CHECK(strcmp(text, "\"dptr\":\"0x7f0000001000\"") == 0);
+	call_format_inputs(text, sizeof(text), CALL_TEXT, CALL_cuDeviceGetAttribute, (const void *[]){ &pi, &attribute, &device });
+	CHECK(strcmp(text, "attrib CU_DEVICE_ATTRIBUTE_WARP_SIZE, dev 0") == 0);
+	out = NULL;
+	call_format_inputs(text, sizeof(text), CALL_TEXT, CALL_cuMemGetAddressRange_v2, (const void *[]){ &out, &sizes, &pointer });
+	CHECK(strcmp(text, "pbase NULL, dptr 0x7f0000001000") == 0);
+	CUDA_MEMCPY2D copy = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = 0x1000, .dstMemoryType = CU_MEMORYTYPE_HOST, .Height = 7 }, *at = &copy;
+	call_format_inputs(text, sizeof(text), CALL_TEXT, CALL_cuMemcpy2D_v2, (const void *[]){ &at });
+	CHECK(strstr(text, "pCopy {srcXInBytes 0, ") == text);
+	CHECK(strstr(text, "srcMemoryType CU_MEMORYTYPE_DEVICE, srcHost NULL, srcDevice 0x1000, ") != NULL);
+	CHECK(strstr(text, "Height 7}") != NULL);
+	CUlaunchConfig config = { .gridDimX = 4, .blockDimX = 32, .hStream = CU_STREAM_PER_THREAD }, *launch = &config;
+	CUfunction function = NULL;
+	void **params = NULL;
+	call_format_inputs(text, sizeof(text), CALL_TEXT, CALL_cuLaunchKernelEx, (const void *[]){ &launch, &function, &params, &params });
+	CHECK(strstr(text, "config {gridDimX 4, gridDimY 0, ") == text && strstr(text, "hStream CU_STREAM_PER_THREAD") != NULL);
+	const char *name = "a\"b\n";
+	call_format_inputs(text, sizeof(text), CALL_JSON, CALL_cuDeviceGetByPCIBusId, (const void *[]){ &pi, &name });
+	CHECK(strcmp(text, "\"pciBusId\":\"a\\u0022b\\u000a\"") == 0);
+	/* A string up to the end of what is mapped. */
+	char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(page != MAP_FAILED);
+	munmap(page + 4096, 4096);
+	name = memcpy(page + 4096 - 4, "end", 4);
+	call_format_inputs(text, sizeof(text), CALL_TEXT, CALL_cuDeviceGetByPCIBusId, (const void *[]){ &pi, &name });
+	CHECK(strcmp(text, "pciBusId \"end\"") == 0);
+	munmap(page, 4096);
 }
 
 TEST_MAIN()

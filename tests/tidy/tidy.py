@@ -22,7 +22,7 @@ ALLOWED = {
     'native': ['base'],
     'layers': ['call', 'base'],
     # client: the in-process implementation is opened in one place, src/client/init.c; images are measured where their pointers mean something
-    'client': ['call', 'wire', 'base', 'soft', 'native', 'image'],
+    'client': ['call', 'wire', 'base', 'soft', 'native', 'image', 'layers'],
     # server: images are measured before a device believes what they say of their length
     'server': ['call', 'wire', 'layers', 'base', 'soft', 'native', 'image'],
     'doctor': ['base', 'image'],

@@ -1,0 +1,28 @@
+/* What farwarp run and farwarp trace share: the options that choose a GPU, and the program's environment. See run.c. */
+#ifndef TOOLS_RUN_H
+#define TOOLS_RUN_H
+
+#include <argp.h>
+#include <stdbool.h>
+
+struct run_options {
+	enum { DEVICE_BEST, DEVICE_SOFT, DEVICE_LOCAL, DEVICE_NATIVE } device;
+	const char *server; /* --server or FARWARP_SERVER */
+	bool asked;         /* by --server */
+	const char *cc, *mem, *sms, *threads;
+	bool quiet;
+	char **program;
+};
+
+/* The options alone; its input is a struct run_options. */
+extern const struct argp run_options_argp;
+
+/*
+ * Chooses a GPU, says which and why, and sets this process's environment for the program. *local: the machine's own driver is to be used
+ * and nothing was set. `who` begins error lines. Returns 0 or an exit status.
+ */
+int run_prepare(const struct run_options *options, const char *who, bool *local);
+/* Becomes the program; returns an exit status if that fails. */
+int run_program(const struct run_options *options, const char *who);
+
+#endif
