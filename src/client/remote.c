@@ -13,7 +13,7 @@
 #include "base/thread.h"
 
 #define CONNECT_MS 10000
-#define CONSTANTS 1024 /* answers that are kept */
+#define KEPT 1024 /* answers that are kept */
 #define SETTINGS 512   /* attributes of functions that are kept */
 
 static struct wire_link *link_;
@@ -265,78 +265,6 @@ rm_do(struct rm_request *r)
 
 /* ---- calls that rows can say --------------------------------------------------------------------------------------- */
 
-/* Answers that stay the same as long as the process lives: facts of the device. */
-static bool
-is_constant(enum cuda_call_id call)
-{
-	switch (call) {
-	case CALL_cuDeviceGet:
-	case CALL_cuDeviceGetCount:
-	case CALL_cuDeviceGetName:
-	case CALL_cuDeviceGetUuid:
-	case CALL_cuDeviceGetUuid_v2:
-	case CALL_cuDeviceTotalMem_v2:
-	case CALL_cuDeviceGetAttribute:
-	case CALL_cuDeviceGetProperties:
-	case CALL_cuDeviceComputeCapability:
-	case CALL_cuDeviceGetPCIBusId:
-	case CALL_cuDeviceGetByPCIBusId:
-	case CALL_cuDeviceCanAccessPeer:
-	case CALL_cuDeviceGetP2PAttribute:
-	case CALL_cuDeviceGetExecAffinitySupport:
-		return true;
-	default:
-		return false;
-	}
-}
-
-struct constant {
-	enum cuda_call_id call;
-	uint32_t input_size, answer_size;
-	uint8_t bytes[]; /* inputs, then the answer */
-};
-
-static struct constant *constants[CONSTANTS]; /* atomic pointers, never freed; open addressing */
-
-static uint32_t
-hash(enum cuda_call_id call, const uint8_t *bytes, size_t size)
-{
-	uint32_t h = 2166136261u ^ (uint32_t)call;
-
-	for (size_t n = 0; n < size; n++)
-		h = (h ^ bytes[n]) * 16777619u;
-	return h;
-}
-
-/* The place of a kept answer, or an empty one; NULL when there is no room. */
-static struct constant **
-find_constant(enum cuda_call_id call, const uint8_t *inputs, size_t size)
-{
-	uint32_t at = hash(call, inputs, size);
-
-	for (unsigned n = 0; n < CONSTANTS; n++) {
-		struct constant **place = &constants[(at + n) % CONSTANTS];
-		struct constant *c = __atomic_load_n(place, __ATOMIC_ACQUIRE);
-		if (!c || (c->call == call && c->input_size == size && memcmp(c->bytes, inputs, size) == 0))
-			return place;
-	}
-	return NULL;
-}
-
-static void
-keep_constant(struct constant **place, enum cuda_call_id call, const uint8_t *inputs, size_t size, const struct fw_cursor *answer)
-{
-	struct constant *c = malloc(sizeof(*c) + size + answer->size), *none = NULL;
-
-	if (!c)
-		return;
-	*c = (struct constant){ .call = call, .input_size = (uint32_t)size, .answer_size = (uint32_t)answer->size };
-	memcpy(c->bytes, inputs, size);
-	memcpy(c->bytes + size, answer->data, answer->size);
-	if (!__atomic_compare_exchange_n(place, &none, c, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
-		free(c);
-}
-
 static CUresult
 unpack(struct fw_cursor *in, enum cuda_call_id call, const void *const *args)
 {
@@ -346,40 +274,11 @@ unpack(struct fw_cursor *in, enum cuda_call_id call, const void *const *args)
 	return is_broken ? rm_nonsense(&(struct rm_request){ .kind = (uint16_t)call }) : result;
 }
 
-static CUresult
-call_constant(enum cuda_call_id call, const void *const *args)
-{
-	uint8_t inputs[256];
-	struct call_writer out = { .data = inputs, .size = sizeof(inputs) };
-	struct rm_request r;
-	struct fw_cursor in;
-
-	bool fits = call_pack(&out, call, args) && !out.bad;
-	struct constant **place = fits ? find_constant(call, inputs, out.at) : NULL;
-	struct constant *kept = place ? __atomic_load_n(place, __ATOMIC_ACQUIRE) : NULL;
-	if (kept) {
-		in = fw_cursor(kept->bytes + kept->input_size, kept->answer_size);
-		return unpack(&in, call, args);
-	}
-	rm_begin(&r, (uint16_t)call, call_pack_bound(call, args));
-	call_pack(&r.out, call, args);
-	CUresult result = rm_ask(&r, &in);
-	if (r.answered) {
-		in.at = 0; /* call_unpack_reply() reads the result too */
-		CUresult unpacked = unpack(&in, call, args);
-		if (place && result == CUDA_SUCCESS && unpacked == CUDA_SUCCESS)
-			keep_constant(place, call, inputs, out.at, &in);
-		result = result == CUDA_SUCCESS ? unpacked : result;
-	}
-	rm_end(&r);
-	return result;
-}
-
 /* Calls after which a handle, an address range or an attribute may not be what it was. */
 static bool
 ends_something(enum cuda_call_id call)
 {
-	static const char *const words[] = { "Free", "Unmap", "Unload", "Destroy", "Reset", "Release", "SetAttribute", "SetLimit", "Trim" };
+	static const char *const words[] = { "Free", "Unmap", "Unload", "Destroy", "Reset", "Release", "Set", "Trim", "BeginCapture", "EndCapture" };
 	static uint8_t known[CALL_COUNT]; /* atomic: 1 no, 2 yes */
 	uint8_t answer = __atomic_load_n(&known[call], __ATOMIC_RELAXED);
 
@@ -412,20 +311,103 @@ end_epoch(unsigned kinds)
 			__atomic_add_fetch(&epochs[n], 1, __ATOMIC_ACQ_REL);
 }
 
-/* The bytes of a call and what it means where it is made. */
+/* A call's bytes (whole words) and what they mean where it is made. */
 static uint64_t
-call_hash(const struct rm_request *r)
+bytes_hash(uint16_t call, const uint8_t *bytes, size_t size)
 {
-	uint64_t h = 0xcbf29ce484222325u ^ r->kind ^ (uint64_t)(uintptr_t)fw_thread.ctx * 0x9e3779b97f4a7c15u ^ fw_thread.per_thread_stream;
+	uint64_t h = 0xcbf29ce484222325u ^ call ^ (uint64_t)(uintptr_t)fw_thread.ctx * 0x9e3779b97f4a7c15u ^ fw_thread.per_thread_stream;
 
-	for (size_t n = 0; n + 8 <= r->out.at; n += 8) {
+	for (size_t n = 0; n + 8 <= size; n += 8) {
 		uint64_t word;
-		memcpy(&word, r->out.data + n, 8);
+		memcpy(&word, bytes + n, 8);
 		h = (h ^ word) * 0x100000001b3u;
 		h ^= h >> 29;
 	}
 	return h;
 }
+
+/* ---- answers that are kept ------------------------------------------------------------------------------------------- */
+
+/*
+ * Answers of the calls of class local: facts of the device, of a function, of a stream. Each holds until something of a kind that the call
+ * names ends or is set.
+ */
+struct kept {
+	uint64_t epoch, context;
+	enum cuda_call_id call;
+	uint32_t input_size, answer_size;
+	bool per_thread_stream;
+	uint8_t bytes[]; /* inputs, then the answer */
+};
+
+static struct kept *kept_answers[KEPT];
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
+static int captures; /* atomic: streams whose capture began and has not ended */
+
+static bool
+is_same_question(const struct kept *a, const struct kept *b, const uint8_t *inputs)
+{
+	return a->epoch == b->epoch && a->context == b->context && a->call == b->call && a->input_size == b->input_size &&
+	       a->per_thread_stream == b->per_thread_stream && memcmp(a->bytes, inputs, a->input_size) == 0;
+}
+
+/* Whether the answer may be kept now: a stream's capture spreads to others with the events that they wait for. */
+static bool
+may_keep(enum cuda_call_id call)
+{
+	bool asks_for_capture = call == CALL_cuStreamIsCapturing || call == CALL_cuStreamGetCaptureInfo;
+
+	return !rm_failed() && !(asks_for_capture && __atomic_load_n(&captures, __ATOMIC_ACQUIRE) > 0);
+}
+
+static CUresult
+call_local(enum cuda_call_id call, const void *const *args)
+{
+	uint8_t inputs[512];
+	struct call_writer out = { .data = inputs, .size = sizeof(inputs) };
+	bool keeps = may_keep(call) && call_pack(&out, call, args) && !out.bad, is_known = false;
+	struct kept question = { .epoch = rm_epoch(call_descs[call].touches), .context = (uint64_t)(uintptr_t)fw_thread.ctx, .call = call,
+		.input_size = (uint32_t)out.at, .per_thread_stream = fw_thread.per_thread_stream };
+	struct kept **place = &kept_answers[bytes_hash(call, inputs, out.at) % KEPT];
+	CUresult result = CUDA_SUCCESS;
+	struct rm_request r;
+	struct fw_cursor in;
+
+	if (keeps) {
+		pthread_mutex_lock(&kept_lock);
+		if (*place && is_same_question(*place, &question, inputs)) {
+			in = fw_cursor((*place)->bytes + out.at, (*place)->answer_size);
+			result = unpack(&in, call, args);
+			is_known = true;
+		}
+		pthread_mutex_unlock(&kept_lock);
+	}
+	if (is_known)
+		return result;
+	rm_begin(&r, (uint16_t)call, call_pack_bound(call, args));
+	call_pack(&r.out, call, args);
+	result = rm_ask(&r, &in);
+	if (r.answered) {
+		in.at = 0; /* call_unpack_reply() reads the result too */
+		struct kept *answer = keeps && result == CUDA_SUCCESS ? malloc(sizeof(*answer) + out.at + in.size) : NULL;
+		if (answer) {
+			*answer = question;
+			answer->answer_size = (uint32_t)in.size;
+			memcpy(answer->bytes, inputs, out.at);
+			memcpy(answer->bytes + out.at, in.data, in.size);
+			pthread_mutex_lock(&kept_lock);
+			free(*place);
+			*place = answer;
+			pthread_mutex_unlock(&kept_lock);
+		}
+		CUresult unpacked = unpack(&in, call, args);
+		result = result == CUDA_SUCCESS ? unpacked : result;
+	}
+	rm_end(&r);
+	return result;
+}
+
+/* ---- calls whose answer nobody needs --------------------------------------------------------------------------------- */
 
 static bool
 is_accepted(uint64_t h, uint64_t epoch)
@@ -503,7 +485,7 @@ send_or_ask(struct rm_request *r)
 {
 	if (!r->record || r->out.bad)
 		return rm_do(r);
-	uint64_t h = call_hash(r), now = rm_epoch(call_descs[r->kind].touches);
+	uint64_t h = bytes_hash(r->kind, r->out.data, r->out.at), now = rm_epoch(call_descs[r->kind].touches);
 	if (is_accepted(h, now))
 		return rm_send(r);
 	CUresult result = rm_do(r);
@@ -512,14 +494,27 @@ send_or_ask(struct rm_request *r)
 	return result;
 }
 
+/* Ends a capture: all but those that say that there was none (driver API, cuStreamEndCapture). */
+static void
+count_capture(enum cuda_call_id call, CUresult result)
+{
+	bool begins = call == CALL_cuStreamBeginCapture_v2 || call == CALL_cuStreamBeginCaptureToGraph;
+
+	if (begins && result == CUDA_SUCCESS)
+		__atomic_add_fetch(&captures, 1, __ATOMIC_ACQ_REL);
+	if (call == CALL_cuStreamEndCapture && (result == CUDA_SUCCESS || result == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED ||
+	                                        result == CUDA_ERROR_STREAM_CAPTURE_UNJOINED))
+		__atomic_sub_fetch(&captures, 1, __ATOMIC_ACQ_REL);
+}
+
 CUresult
 rm_call(enum cuda_call_id call, const void *const *args)
 {
 	struct rm_request r;
 	struct fw_cursor in;
 
-	if (is_constant(call))
-		return call_constant(call, args);
+	if (call_descs[call].class == CALL_CLASS_LOCAL)
+		return call_local(call, args);
 	if (is_setter(call))
 		return set_attribute(call, args);
 	if (ends_something(call))
@@ -539,6 +534,9 @@ rm_call(enum cuda_call_id call, const void *const *args)
 		result = result == CUDA_SUCCESS ? unpacked : result;
 	}
 	rm_end(&r);
+	if (ends_something(call)) /* again: another thread may have asked between the two */
+		end_epoch(call_descs[call].first);
+	count_capture(call, result);
 	return result;
 }
 
