@@ -27,11 +27,11 @@ _farwarp() {
 	serve)
 		case $previous in
 		--listen|-l) COMPREPLY=($(compgen -W 'unix: tcp: vsock:' -- "$current")) ;;
-		--backend|-b) COMPREPLY=($(compgen -W 'soft' -- "$current")) ;;
+		--backend|-b) COMPREPLY=($(compgen -W 'native soft' -- "$current")) ;;
 		--cc|-c) COMPREPLY=($(compgen -W '7.5 8.0 8.6 8.9 9.0 10.0 12.0 12.1' -- "$current")) ;;
 		--mem|-m) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
 		--max-clients) ;;
-		*) COMPREPLY=($(compgen -W '--listen --backend --cc --mem --max-clients --insecure --help' -- "$current")) ;;
+		*) COMPREPLY=($(compgen -W '--listen --backend --devices --cc --mem --max-clients --insecure --help' -- "$current")) ;;
 		esac ;;
 	doctor)
 		case $previous in

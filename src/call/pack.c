@@ -3,8 +3,11 @@
  */
 #include "call/pack.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "call/session.h"
 #include "call/sizes.h"
 
 #define ABSENT UINT64_MAX
@@ -365,7 +368,9 @@ mix(uint64_t hash, const void *bytes, size_t size)
 uint64_t
 call_protocol_hash(void)
 {
-	uint64_t hash = 0xcbf29ce484222325u;
+	static const uint64_t session[] = { SESSION_REVISION, SESSION_KINDS, sizeof(struct session_hello), sizeof(struct session_welcome),
+		sizeof(struct session_callback), sizeof(struct session_launch), sizeof(struct session_memory) };
+	uint64_t hash = mix(0xcbf29ce484222325u, session, sizeof(session));
 
 	for (unsigned c = 0; c < CALL_COUNT; c++) {
 		const struct call_desc *desc = &call_descs[c];
@@ -379,4 +384,16 @@ call_protocol_hash(void)
 		}
 	}
 	return hash;
+}
+
+void
+session_mismatch(char *text, size_t size, const char *here, const struct session_version *mine, const char *there,
+                 const struct session_version *other)
+{
+	if (strncmp(mine->version, other->version, sizeof(mine->version)) == 0)
+		snprintf(text, size, "%s and %s are both farwarp %.31s but of different builds (protocol %016" PRIx64 " and %016" PRIx64
+		         "): install the same build on both", here, there, mine->version, mine->protocol, other->protocol);
+	else
+		snprintf(text, size, "the %s is farwarp %.31s, the %s is farwarp %.31s (protocol %016" PRIx64 " and %016" PRIx64
+		         "): install the same version on both", here, mine->version, there, other->version, mine->protocol, other->protocol);
 }

@@ -11,11 +11,14 @@
 #ifndef CALL_SESSION_H
 #define CALL_SESSION_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cuda_ops.h"
 
 #define SESSION_MAGIC "farwarp"
+#define SESSION_REVISION 2 /* grows when the meaning of a record changes while its size does not; part of the protocol's hash */
+#define SESSION_VISIBLE_MAX 512
 #define SESSION_CHUNK (512u << 10)    /* bytes of a blob record or of a part of an answer */
 #define SESSION_BLOB_MAX (2ull << 30) /* of all inputs of one call */
 
@@ -38,22 +41,35 @@ enum session_kind {
 	SESSION_KINDS
 };
 
-struct session_hello {
+/* What hello and welcome begin with in every version, so that two that differ can tell each other. */
+struct session_version {
 	char magic[8];
 	uint64_t protocol; /* call_protocol_hash() */
-	char version[32];  /* of the client, NUL-terminated */
-	uint32_t pid, flags;
-	char token[128];   /* of the lease, NUL-terminated, or empty */
+	char version[32];  /* of farwarp, NUL-terminated */
 };
 
-struct session_welcome {
-	char magic[8];
-	uint64_t protocol;
-	char version[32];
-	int32_t result; /* CUresult of opening the device; 0: the session goes on */
-	uint32_t reserved;
-	char text[384]; /* the device in words, or why not; NUL-terminated */
+enum {
+	SESSION_HELLO_VISIBLE = 1,  /* the program has CUDA_VISIBLE_DEVICES: `visible` */
+	SESSION_HELLO_BLOCKING = 2, /* CUDA_LAUNCH_BLOCKING=1 */
 };
+struct session_hello {
+	struct session_version version;
+	uint32_t pid, flags;
+	char token[128];                    /* of the lease, NUL-terminated, or empty */
+	char visible[SESSION_VISIBLE_MAX];  /* NUL-terminated */
+};
+
+enum { SESSION_WELCOME_CHOSEN = 1 }; /* the worker has obeyed `visible` */
+struct session_welcome {
+	struct session_version version;
+	int32_t result; /* CUresult of opening the device; 0: the session goes on */
+	uint32_t flags;
+	char text[768]; /* the device in words, or why not; NUL-terminated */
+};
+
+/* A sentence for two versions that do not fit; `here` and `there`: "client", "server". */
+void session_mismatch(char *text, size_t size, const char *here, const struct session_version *mine, const char *there,
+                      const struct session_version *other);
 
 enum session_callback_kind { SESSION_HOST_FUNCTION, SESSION_STREAM_CALLBACK, SESSION_DESTRUCTOR };
 

@@ -161,7 +161,8 @@ open_locked(void)
 		return result;
 	if (count > CL_MAX_DEVICES)
 		count = CL_MAX_DEVICES;
-	const char *list = kind == NATIVE ? NULL : getenv("CUDA_VISIBLE_DEVICES"); /* a real driver has obeyed it */
+	bool chosen = kind == NATIVE || (kind == REMOTE && rm_devices_chosen()); /* a real driver has obeyed it */
+	const char *list = chosen ? NULL : getenv("CUDA_VISIBLE_DEVICES");
 	if (cl_settings_visible(list, count, device_uuid, (void *)opened, visible) == 0) {
 		fw_info("client", "CUDA_VISIBLE_DEVICES is \"%.80s\": no device", list ? list : "");
 		return CUDA_ERROR_NO_DEVICE;

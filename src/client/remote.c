@@ -22,6 +22,7 @@ static __thread struct rm_thread *mine __attribute__((tls_model("initial-exec"))
 static uint64_t tickets __attribute__((aligned(128))); /* atomic */
 static uint64_t epochs[CALL_TOUCHES_KINDS]; /* atomic; of each kind of what calls name */
 static bool strict, closed, failed; /* failed: atomic */
+static bool chosen; /* the worker has obeyed CUDA_VISIBLE_DEVICES */
 static char server[300];
 
 struct wire_link *
@@ -571,15 +572,62 @@ rm_ops_table(void)
 
 /* ---- the link ------------------------------------------------------------------------------------------------------ */
 
+/* A setting into the hello; false after a line if it is too long. */
+static bool
+put_setting(char *field, size_t size, const char *name, const char *value)
+{
+	if (value && strlen(value) >= size) {
+		fw_error("client", "%s has more than %zu characters", name, size - 1);
+		return false;
+	}
+	if (value)
+		memcpy(field, value, strlen(value));
+	return true;
+}
+
+/* What the server answered: its device, or why not. A version other than this one may have a welcome of another shape. */
+static CUresult
+read_welcome(const struct session_version *own, const uint8_t *reply, size_t size)
+{
+	struct session_welcome welcome;
+	char why[512];
+
+	memset(&welcome, 0, sizeof(welcome));
+	memcpy(&welcome, reply, size < sizeof(welcome) ? size : sizeof(welcome));
+	welcome.text[sizeof(welcome.text) - 1] = welcome.version.version[sizeof(welcome.version.version) - 1] = 0;
+	if (size < sizeof(welcome.version) || memcmp(welcome.version.magic, SESSION_MAGIC, sizeof(SESSION_MAGIC)) != 0) {
+		fw_error("client", "%s is no farwarp server", server);
+		return CUDA_ERROR_SYSTEM_NOT_READY;
+	}
+	if (size != sizeof(welcome) || welcome.version.protocol != own->protocol) {
+		session_mismatch(why, sizeof(why), "client", own, "server", &welcome.version);
+		fw_error("client", "the server %s does not fit: %s", server, why);
+		return CUDA_ERROR_SYSTEM_NOT_READY;
+	}
+	if (welcome.result != CUDA_SUCCESS) {
+		fw_error("client", "the server %s refuses: %s", server, welcome.text);
+		return (CUresult)welcome.result;
+	}
+	fw_info("client", "server %s: %s", server, welcome.text);
+	chosen = welcome.flags & SESSION_WELCOME_CHOSEN;
+	return CUDA_SUCCESS;
+}
+
+bool
+rm_devices_chosen(void)
+{
+	return chosen;
+}
+
 CUresult
 rm_open(const char *text, const struct cuda_ops **ops)
 {
 	struct wire_address address;
-	struct session_hello hello = { .magic = SESSION_MAGIC, .protocol = call_protocol_hash(), .version = FARWARP_VERSION,
+	struct session_hello hello = { .version = { .magic = SESSION_MAGIC, .protocol = call_protocol_hash(), .version = FARWARP_VERSION },
 		.pid = (uint32_t)getpid() };
-	struct session_welcome welcome;
-	size_t size = sizeof(welcome);
-	const char *token = getenv("FARWARP_TOKEN"), *wish = getenv("FARWARP_STRICT");
+	uint8_t reply[WIRE_HELLO_MAX];
+	size_t size = sizeof(reply);
+	const char *wish = getenv("FARWARP_STRICT"), *blocking = getenv("CUDA_LAUNCH_BLOCKING");
 	char error[256];
 
 	if (!wire_address_parse(text, &address, error)) {
@@ -587,29 +635,17 @@ rm_open(const char *text, const struct cuda_ops **ops)
 		return CUDA_ERROR_INVALID_VALUE;
 	}
 	wire_address_format(&address, server, sizeof(server));
-	if (token && strlen(token) >= sizeof(hello.token)) {
-		fw_error("client", "FARWARP_TOKEN has more than %zu characters", sizeof(hello.token) - 1);
+	const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+	if (!put_setting(hello.token, sizeof(hello.token), "FARWARP_TOKEN", getenv("FARWARP_TOKEN")) ||
+	    !put_setting(hello.visible, sizeof(hello.visible), "CUDA_VISIBLE_DEVICES", visible))
 		return CUDA_ERROR_INVALID_VALUE;
-	}
-	if (token)
-		memcpy(hello.token, token, strlen(token));
-	link_ = wire_connect(&address, &hello, sizeof(hello), &welcome, &size, CONNECT_MS, error);
+	hello.flags = (visible ? SESSION_HELLO_VISIBLE : 0) | (blocking && strcmp(blocking, "1") == 0 ? SESSION_HELLO_BLOCKING : 0);
+	link_ = wire_connect(&address, &hello, sizeof(hello), reply, &size, CONNECT_MS, error);
 	if (!link_) {
 		fw_error("client", "%s", error);
 		return CUDA_ERROR_SYSTEM_NOT_READY;
 	}
-	welcome.text[sizeof(welcome.text) - 1] = welcome.version[sizeof(welcome.version) - 1] = 0;
-	CUresult result = CUDA_ERROR_SYSTEM_NOT_READY;
-	if (size != sizeof(welcome) || memcmp(welcome.magic, SESSION_MAGIC, sizeof(SESSION_MAGIC)) != 0)
-		fw_error("client", "%s is no farwarp server", server);
-	else if (welcome.result != CUDA_SUCCESS)
-		fw_error("client", "the server %s refuses: %s", server, welcome.text);
-	else if (welcome.protocol != hello.protocol)
-		fw_error("client", "the server %s is farwarp %s; this is %s: use the same version on both", server, welcome.version, hello.version);
-	else
-		result = CUDA_SUCCESS;
-	if (welcome.result != CUDA_SUCCESS && size == sizeof(welcome))
-		result = (CUresult)welcome.result;
+	CUresult result = read_welcome(&hello.version, reply, size);
 	if (result == CUDA_SUCCESS && pthread_key_create(&thread_key, end_thread) != 0)
 		result = CUDA_ERROR_OUT_OF_MEMORY;
 	if (result != CUDA_SUCCESS) {
@@ -618,7 +654,6 @@ rm_open(const char *text, const struct cuda_ops **ops)
 		return result;
 	}
 	strict = wish && *wish && strcmp(wish, "0") != 0;
-	fw_info("client", "server %s: %s", server, welcome.text);
 	*ops = &rm_ops;
 	return CUDA_SUCCESS;
 }

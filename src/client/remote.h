@@ -22,6 +22,8 @@
  * of the process.
  */
 CUresult rm_open(const char *address, const struct cuda_ops **ops);
+/* Whether the server has obeyed CUDA_VISIBLE_DEVICES already. */
+bool rm_devices_chosen(void);
 /* At process exit: what kernels printed comes home; the link ends. */
 void rm_close(void);
 void rm_after_fork(void);

@@ -24,6 +24,7 @@ struct sv_options {
 	unsigned listen_count;
 	unsigned max_clients;
 	bool insecure;         /* plain TCP beyond loopback */
+	const char *devices;   /* native: which of the machine's, as in CUDA_VISIBLE_DEVICES; NULL: all */
 	const char *token;     /* clients have to say it; NULL: none */
 	const char *executable; /* of the worker: this program */
 	int lease_fd;           /* in a worker: where it tells the supervisor its process id when its client was accepted */
@@ -82,10 +83,19 @@ void sv_callback(const struct session_callback *callback);
 void sv_memory_arrived(int fd, uint64_t size, uint64_t tag);
 bool sv_serve_memory(struct sv_call *call, CUresult *result);
 
-/* serve_callback.c: what is printed to standard output goes to the client. */
-bool sv_output_begin(void);
-/* Takes what was printed so far: bytes (free them), or NULL. */
-char *sv_output_take(size_t *size);
+/* serve_callback.c: what is printed to standard output goes to the client; `descriptor`: also what a driver writes to descriptor 1. */
+bool sv_output_begin(bool descriptor);
+/* Takes what was printed so far: bytes (free them), or NULL. `look`: descriptor 1 too, which costs a system call. */
+char *sv_output_take(size_t *size, bool look);
+
+/* device.c: opens what the options name, as the client's environment wants it; welcome->text and ->flags say what it is, or why not. */
+CUresult sv_device_open(const struct sv_options *options, const struct session_hello *hello, struct session_welcome *welcome,
+                        const struct cuda_ops **ops);
+/*
+ * The devices of a client: those of the server's list (NULL: all of the machine's) that its own CUDA_VISIBLE_DEVICES (NULL: unset) names
+ * by their place in that list or by their own name. Writes what CUDA_VISIBLE_DEVICES has to be for the driver; false: it can stay unset.
+ */
+bool sv_device_list(const char *allowed, const char *wanted, char *list, size_t size);
 
 #define CUSTOM(name) bool sv_##name(struct sv_call *call, CUresult *result);
 #include "server_custom.inc"

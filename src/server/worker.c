@@ -17,7 +17,6 @@
 
 #include "base/log.h"
 #include "base/thread.h"
-#include "soft/soft.h"
 
 #define HELLO_MS 5000
 #define SPINS 2000 /* before a thread that waits for its turn lets others run */
@@ -116,12 +115,19 @@ sv_answer_with(struct sv_call *call, uint8_t *bytes, size_t size)
 	call->own_size = size;
 }
 
+/* A real driver prints within calls that wait (CUDA C++ programming guide, formatted output). */
+static bool
+may_print(uint16_t kind)
+{
+	return kind >= CALL_COUNT || call_descs[kind].class == CALL_CLASS_SYNC;
+}
+
 /* What kernels printed goes ahead of the answer, so that a program that synchronises sees it. */
 static void
-send_output(struct sv_channel *channel)
+send_output(struct sv_channel *channel, uint16_t kind)
 {
 	size_t size = 0;
-	char *text = sv_output_take(&size);
+	char *text = sv_output_take(&size, may_print(kind));
 
 	for (size_t at = 0; at < size; at += SESSION_CHUNK)
 		send_record(channel, SESSION_FLUSH, SESSION_OUTPUT, text + at, size - at < SESSION_CHUNK ? size - at : SESSION_CHUNK, 0);
@@ -133,7 +139,7 @@ answer(struct sv_channel *channel, uint16_t kind, const uint8_t *bytes, size_t s
 {
 	size_t at = 0;
 
-	send_output(channel);
+	send_output(channel, kind);
 	for (; size - at > WIRE_PAYLOAD_MAX; at += SESSION_CHUNK)
 		send_record(channel, kind, SESSION_MORE, bytes + at, SESSION_CHUNK, 0);
 	send_record(channel, kind, SESSION_ANSWER, bytes + at, size - at, (uint64_t)channel->late);
@@ -292,24 +298,6 @@ serve_channel(void *argument)
 
 /* ---- the session --------------------------------------------------------------------------------------------------- */
 
-static CUresult
-open_device(const struct sv_options *options, char text[384])
-{
-	struct sw_config config = { .cc = 86 };
-	CUresult result;
-
-	if (options->backend != SV_BACKEND_SOFT) {
-		snprintf(text, 384, "this farwarp was built without the native backend");
-		return CUDA_ERROR_NOT_SUPPORTED;
-	}
-	result = sw_settings(&config) ? sw_open(&config, &device) : CUDA_ERROR_INVALID_VALUE;
-	if (result == CUDA_SUCCESS)
-		snprintf(text, 384, "software GPU, compute capability %u.%u", config.cc / 10, config.cc % 10);
-	else
-		snprintf(text, 384, "the software GPU does not open: %s", call_error_text(result));
-	return result;
-}
-
 /* Constant time, so that how long it takes does not tell how much of it was right. */
 static bool
 same_token(const char *a, const char *b, size_t size)
@@ -321,24 +309,28 @@ same_token(const char *a, const char *b, size_t size)
 	return !differ;
 }
 
-/* What is wrong with a hello; NULL: nothing. */
-static const char *
-refuse(const struct sv_options *options, const struct session_hello *hello, long size, char text[384])
+/* Whether the client may have a lease; else a sentence says why not. */
+static bool
+accept_hello(const struct sv_options *options, const struct session_version *mine, const struct session_hello *hello, long size, char *text,
+             size_t text_size)
 {
 	char token[sizeof(hello->token)] = "";
 
-	if (size != (long)sizeof(*hello) || memcmp(hello->magic, SESSION_MAGIC, sizeof(SESSION_MAGIC)) != 0)
-		return "this is a farwarp server; the client is something else";
-	if (hello->protocol != call_protocol_hash()) {
-		snprintf(text, 384, "farwarp %.31s on the client and %s on the server do not fit: use the same version on both", hello->version,
-		         FARWARP_VERSION);
-		return text;
+	if (size < (long)sizeof(hello->version) || memcmp(hello->version.magic, SESSION_MAGIC, sizeof(SESSION_MAGIC)) != 0) {
+		snprintf(text, text_size, "this is a farwarp server; the client is something else");
+		return false;
+	}
+	if (size != (long)sizeof(*hello) || hello->version.protocol != mine->protocol) {
+		session_mismatch(text, text_size, "server", mine, "client", &hello->version);
+		return false;
 	}
 	if (options->token)
 		snprintf(token, sizeof(token), "%s", options->token);
-	if (!same_token(token, hello->token, sizeof(token)))
-		return "the lease token is missing or wrong";
-	return NULL;
+	if (!same_token(token, hello->token, sizeof(token))) {
+		snprintf(text, text_size, "the lease token is missing or wrong");
+		return false;
+	}
+	return true;
 }
 
 void
@@ -346,7 +338,7 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 {
 	struct session_hello hello;
 	uint8_t bytes[WIRE_HELLO_MAX];
-	struct session_welcome welcome = { .magic = SESSION_MAGIC, .protocol = call_protocol_hash(), .version = FARWARP_VERSION };
+	struct session_welcome welcome = { .version = { .magic = SESSION_MAGIC, .protocol = call_protocol_hash(), .version = FARWARP_VERSION } };
 	char error[256];
 
 	signal(SIGPIPE, SIG_IGN);
@@ -362,26 +354,19 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 	}
 	memset(&hello, 0, sizeof(hello));
 	memcpy(&hello, bytes, (size_t)size < sizeof(hello) ? (size_t)size : sizeof(hello));
-	hello.version[sizeof(hello.version) - 1] = hello.token[sizeof(hello.token) - 1] = 0;
-	const char *why = refuse(options, &hello, size, welcome.text);
-	if (why) {
-		if (why != welcome.text)
-			snprintf(welcome.text, sizeof(welcome.text), "%s", why);
+	hello.version.version[sizeof(hello.version.version) - 1] = hello.token[sizeof(hello.token) - 1] = hello.visible[sizeof(hello.visible) - 1] = 0;
+	pid_t self = getpid();
+	if (!accept_hello(options, &welcome.version, &hello, size, welcome.text, sizeof(welcome.text)))
 		welcome.result = CUDA_ERROR_SYSTEM_NOT_READY;
-	} else {
-		welcome.result = (int32_t)open_device(options, welcome.text);
-	}
-	if (welcome.result == CUDA_SUCCESS && !sv_output_begin()) {
-		welcome.result = CUDA_ERROR_OUT_OF_MEMORY;
-		snprintf(welcome.text, sizeof(welcome.text), "the server is out of memory or descriptors");
-	}
+	else if (write(options->lease_fd, &self, sizeof(self)) != sizeof(self))
+		leave(2);
+	else
+		welcome.result = (int32_t)sv_device_open(options, &hello, &welcome, &device);
 	bool answered = wire_hello_answer(fd, &welcome, sizeof(welcome));
 	if (welcome.result != CUDA_SUCCESS) {
 		fw_warn("worker", "client refused: %s", welcome.text);
 		leave(2);
 	}
-	pid_t self = getpid();
-	answered = answered && write(options->lease_fd, &self, sizeof(self)) == sizeof(self);
 	struct wire_link *link = answered ? wire_adopt(fd, kind, error) : NULL;
 	if (!link)
 		leave(2);

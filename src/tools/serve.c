@@ -13,17 +13,21 @@
 #include "server/server.h"
 #include "soft/soft.h"
 
-enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_WORKER_LEASE, KEY_INSECURE, KEY_MAX_CLIENTS };
+enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_WORKER_LEASE, KEY_INSECURE, KEY_MAX_CLIENTS, KEY_DEVICES };
+#define PASSED 32
 
 struct serve_options {
 	struct sv_options server;
 	int worker_fd;
 	enum wire_kind worker_kind;
+	char *passed[PASSED]; /* to the workers; NULL-terminated */
+	unsigned passed_count;
 };
 
 static const struct argp_option option_table[] = {
 	{ "listen", 'l', "ADDRESS", 0, "where to listen: unix:PATH, tcp:HOST[:PORT], vsock:CID:PORT; may be given several times", 0 },
-	{ "backend", 'b', "soft", 0, "what computes: the software GPU (default)", 0 },
+	{ "backend", 'b', "native|soft", 0, "what computes: this machine's GPU, or the software GPU (default)", 0 },
+	{ "devices", KEY_DEVICES, "LIST", 0, "which of the machine's GPUs clients see, as in CUDA_VISIBLE_DEVICES (default: that variable)", 0 },
 	{ "cc", 'c', "N.M", 0, "compute capability of the software GPU, 7.5 to 12.1 (default 8.6)", 0 },
 	{ "mem", 'm', "SIZE", 0, "memory of the software GPU for each client, as 512M or 8G", 0 },
 	{ "max-clients", KEY_MAX_CLIENTS, "N", 0, "how many are served at a time (default 64)", 0 },
@@ -32,6 +36,16 @@ static const struct argp_option option_table[] = {
 	{ "worker-kind", KEY_WORKER_KIND, "N", OPTION_HIDDEN, NULL, 0 },
 	{ "worker-lease", KEY_WORKER_LEASE, "FD", OPTION_HIDDEN, NULL, 0 },
 	{ 0 } };
+
+/* Gives a worker this option as well. */
+static void
+pass(struct serve_options *o, const char *option, char *value)
+{
+	if (o->passed_count + 2 < PASSED) {
+		o->passed[o->passed_count++] = (char *)(uintptr_t)option;
+		o->passed[o->passed_count++] = value;
+	}
+}
 
 static error_t
 parse(int key, char *arg, struct argp_state *state)
@@ -50,8 +64,16 @@ parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--listen: %s", error);
 		break;
 	case 'b':
-		if (strcmp(arg, "soft") != 0)
-			argp_error(state, "--backend is soft, not \"%s\"", arg);
+		if (strcmp(arg, "soft") != 0 && strcmp(arg, "native") != 0)
+			argp_error(state, "--backend is native or soft, not \"%s\"", arg);
+		o->server.backend = strcmp(arg, "native") == 0 ? SV_BACKEND_NATIVE : SV_BACKEND_SOFT;
+		pass(o, "--backend", arg);
+		break;
+	case KEY_DEVICES:
+		if (!*arg)
+			argp_error(state, "--devices: which? As in --devices 0,2");
+		o->server.devices = arg;
+		pass(o, "--devices", arg);
 		break;
 	case 'c':
 		if (sw_settings_capability(arg) < 75 || sw_settings_capability(arg) > 121)
@@ -103,13 +125,16 @@ tool_serve(int argc, char **argv)
 		"On the client: farwarp run --server ADDRESS -- PROGRAM. FARWARP_TOKEN, when set here, has to be set to the same there.\n"
 		"Ends with 0 after SIGTERM or SIGINT, 1: cannot listen, 64: wrong usage.",
 		NULL, NULL, NULL };
-	static char *const no_arguments[] = { NULL };
 	char name[] = "farwarp serve", self[PATH_MAX];
-	struct serve_options o = { .worker_fd = -1, .server = { .max_clients = 64, .worker_arguments = no_arguments } };
+	struct serve_options o = { .worker_fd = -1, .server = { .max_clients = 64 } };
 
 	argv[0] = name;
 	argp_err_exit_status = FW_EXIT_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	o.server.worker_arguments = o.passed;
+	const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+	if (!o.server.devices && visible && *visible)
+		o.server.devices = visible;
 	const char *token = getenv("FARWARP_TOKEN");
 	o.server.token = token && *token ? token : NULL;
 	if (o.server.token && strlen(token) >= sizeof(((struct session_hello *)0)->token)) {

@@ -2,7 +2,7 @@
 """
 The bridge end to end: farwarp serve with its software GPU, programs behind it over unix and TCP, and what happens when one of them dies.
 
-    run.py --build BUILD
+    run.py --build BUILD [--native LIBRARY]
 
 Prints TAP. The server is a child of this script; nothing is left behind.
 """
@@ -34,9 +34,14 @@ def check(name, good, *why):
 
 
 class Server:
-    def __init__(self, build, addresses, **environment):
+    native = None  # path of the library that plays the machine's driver
+
+    def __init__(self, build, addresses, *options, **environment):
         self.log = tempfile.TemporaryFile("w+")
-        command = [os.path.join(build, "farwarp"), "serve", "--mem", "1G"]
+        command = [os.path.join(build, "farwarp"), "serve", "--mem", "1G", *options]
+        if self.native:
+            command += ["--backend", "native"]
+            environment["FARWARP_NATIVE_LIBRARY"] = self.native
         for address in addresses:
             command += ["--listen", address]
         self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log, env=dict(os.environ, FARWARP_LOG="info", **environment))
@@ -175,7 +180,9 @@ def bad_input(build, library, server, path, address):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
+    parser.add_argument("--native", metavar="LIBRARY", help="the server's backend is native, on this driver")
     build = os.path.abspath(parser.parse_args().build)
+    Server.native = parser.parse_args().native
     here = os.path.dirname(os.path.abspath(__file__))
     library = os.path.join(build, "lib/libcuda.so.1")
     for name in ("FARWARP_SERVER", "FARWARP_TOKEN", "FARWARP_DEVICE", "FARWARP_LOG"):
