@@ -20,7 +20,7 @@ static struct wire_link *link_;
 static pthread_key_t thread_key;
 static __thread struct rm_thread *mine __attribute__((tls_model("initial-exec")));
 static uint64_t tickets __attribute__((aligned(128))); /* atomic */
-static uint64_t epochs[CALL_TOUCHES_KINDS]; /* atomic; of each kind of what calls name */
+uint64_t rm_epochs[CALL_TOUCHES_KINDS];
 static bool strict, closed, failed; /* failed: atomic */
 static bool chosen; /* the worker has obeyed CUDA_VISIBLE_DEVICES */
 static char server[300];
@@ -293,23 +293,12 @@ ends_something(enum cuda_call_id call)
 	return answer == 2;
 }
 
-uint64_t
-rm_epoch(unsigned kinds)
-{
-	uint64_t sum = 1; /* of numbers that only grow: it never is what it was */
-
-	for (unsigned n = 0; n < CALL_TOUCHES_KINDS; n++)
-		if (kinds >> n & 1)
-			sum += __atomic_load_n(&epochs[n], __ATOMIC_ACQUIRE);
-	return sum;
-}
-
 static void
 end_epoch(unsigned kinds)
 {
 	for (unsigned n = 0; n < CALL_TOUCHES_KINDS; n++)
 		if (kinds >> n & 1)
-			__atomic_add_fetch(&epochs[n], 1, __ATOMIC_ACQ_REL);
+			__atomic_add_fetch(&rm_epochs[n], 1, __ATOMIC_ACQ_REL);
 }
 
 /* A call's bytes (whole words) and what they mean where it is made. */

@@ -111,7 +111,18 @@ struct rm_traffic rm_traffic(void);
 const struct cuda_ops *rm_ops_table(void);
 /* Grows with each call that may end an object of one of the kinds (CALL_TOUCHES_*) or change what the worker accepts of it: what was
  * learnt of them before it no longer counts. */
-uint64_t rm_epoch(unsigned kinds);
+extern uint64_t rm_epochs[CALL_TOUCHES_KINDS]; /* atomic */
+
+static inline uint64_t
+rm_epoch(unsigned kinds)
+{
+	uint64_t sum = 1; /* of numbers that only grow: it never is what it was */
+
+	for (unsigned n = 0; n < CALL_TOUCHES_KINDS; n++)
+		if (kinds >> n & 1)
+			sum += __atomic_load_n(&rm_epochs[n], __ATOMIC_ACQUIRE);
+	return sum;
+}
 
 /* remote_copy.c: whether host memory at `p` is shared with the worker at the same address. */
 bool rm_is_shared(const void *p, size_t size);
