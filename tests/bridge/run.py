@@ -44,12 +44,15 @@ class Server:
             environment["FARWARP_NATIVE_LIBRARY"] = self.native
         for address in addresses:
             command += ["--listen", address]
-        self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log, env=dict(os.environ, FARWARP_LOG="info", **environment))
+        self.process = self.start(command, dict(os.environ, FARWARP_LOG="info", **environment))
         for _ in range(200):
             self.log.seek(0)
             if self.log.read().count("listening") == len(addresses) or self.process.poll() is not None:
                 break
             time.sleep(0.02)
+
+    def start(self, command, environment):
+        return subprocess.Popen(command, stderr=self.log, stdout=self.log, env=environment)
 
     def workers(self):
         children = open("/proc/%d/task/%d/children" % (self.process.pid, self.process.pid)).read().split()
@@ -66,6 +69,12 @@ class Server:
     def text(self):
         self.log.seek(0)
         return self.log.read()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def until(condition, seconds):
@@ -189,10 +198,7 @@ def main():
         os.environ.pop(name, None)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "gpu.sock")
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        unix, tcp = "unix:" + path, "tcp:127.0.0.1:%d" % port
+        unix, tcp = "unix:" + path, "tcp:127.0.0.1:%d" % free_port()
         server = Server(build, [unix, tcp])
         programs(build, "unix", unix, here)
         programs(build, "tcp", tcp, here)
