@@ -5,13 +5,14 @@
 #   make check    install what is missing, build, run all tests
 #   make check-real   more real programs and NVIDIA's libraries (fetches them from PyPI into build/)
 #   make check-gpu    the same tests on this machine's own GPU and driver
+#   make soak         hundreds of deaths and silent links behind farwarp serve
 #   make asan, make tsan, make fuzz, make bench, make clean
 
 BUILD ?= build
 MESON ?= meson
 SETUP_FLAGS ?=
 
-.PHONY: all deps setup demo check check-real check-gpu asan tsan fuzz bench coverage clean
+.PHONY: all deps setup demo check check-real check-gpu soak asan tsan fuzz bench coverage clean
 
 all: setup
 	@ninja -C $(BUILD) $(NINJA_FLAGS)
@@ -40,6 +41,10 @@ check-real: all
 
 check-gpu: all
 	@python3 tests/real/run.py --build $(BUILD) --native
+
+KILLS ?= 300
+soak: all
+	@python3 tests/bridge/faults.py --build $(BUILD) --kills $(KILLS)
 
 # The suites under sanitizers, in build folders of their own.
 asan:

@@ -14,6 +14,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "call/sizes.h"
 #include "client/remote.h"
@@ -87,7 +88,7 @@ share_memory(size_t size, unsigned flags, CUresult *result)
 
 	*result = CUDA_ERROR_OUT_OF_MEMORY;
 	int fd = memfd_create("farwarp-pinned", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0 || ftruncate(fd, (off_t)size) != 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+	if (fd < 0 || fw_file_resize(fd, size) != 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
 		goto out;
 	for (unsigned tries = 0; tries < 8; tries++) {
 		uint64_t tag = __atomic_add_fetch(&memory_tags, 1, __ATOMIC_RELAXED);

@@ -165,7 +165,8 @@ sv_supervise(const struct sv_options *options)
 	char error[256], name[300];
 	sigset_t set;
 
-	signal(SIGPIPE, SIG_IGN); /* the log's reader may end */
+	signal(SIGPIPE, SIG_IGN); /* the log's reader may end, its file may reach a limit; workers inherit this */
+	signal(SIGXFSZ, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGINT);

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/file.h"
+
 #define PAGE 4096u
 #define MASK (WIRE_RING_BYTES - 1)
 #define HEADER sizeof(struct wire_record)
@@ -84,7 +86,7 @@ wire_ring_create(void)
 
 	if (fd < 0)
 		return -1;
-	if (ftruncate(fd, PAGE + WIRE_RING_BYTES) == 0 && fcntl(fd, F_ADD_SEALS, SEALS) == 0)
+	if (fw_file_resize(fd, PAGE + WIRE_RING_BYTES) == 0 && fcntl(fd, F_ADD_SEALS, SEALS) == 0)
 		return fd;
 	int error = errno;
 	close(fd);

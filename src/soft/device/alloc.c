@@ -67,7 +67,7 @@ memory_file(uint64_t size)
 {
 	int fd = sw_ipc_file();
 
-	if (fd >= 0 && ftruncate(fd, (off_t)size) != 0) {
+	if (fd >= 0 && fw_file_resize(fd, size) != 0) {
 		close(fd);
 		fd = -1;
 	}

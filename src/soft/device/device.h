@@ -15,6 +15,7 @@
 
 #include <farwarp/cuda.h>
 
+#include "base/file.h"
 #include "base/handles.h"
 #include "base/log.h"
 #include "base/thread.h"

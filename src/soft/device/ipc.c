@@ -215,7 +215,7 @@ sw_shared_event_open(struct sw_event *event)
 
 	if (fd < 0)
 		return -1;
-	event->shared = ftruncate(fd, 4096) == 0 ? shared_new(fd) : NULL;
+	event->shared = fw_file_resize(fd, 4096) == 0 ? shared_new(fd) : NULL;
 	if (!event->shared)
 		close(fd);
 	return event->shared ? 0 : -1;

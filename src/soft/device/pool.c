@@ -179,7 +179,7 @@ fresh(struct sw_pool *pool, struct sw_context *ctx, uint64_t size, struct sw_all
 	if (pool->fd < 0)
 		return sw_alloc_new(ctx, size, 512, SW_MEM_POOL, false, out);
 	uint64_t span = sw_round_up(size, SW_GRANULE);
-	if (ftruncate(pool->fd, (off_t)(pool->file_bytes + span)) != 0)
+	if (fw_file_resize(pool->fd, pool->file_bytes + span) != 0)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	CUresult result = sw_alloc_new_file(ctx, size, SW_MEM_POOL, pool->fd, pool->file_bytes, out);
 	if (result == CUDA_SUCCESS)

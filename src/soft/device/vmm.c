@@ -257,7 +257,7 @@ sw_cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAll
 	if (charged && !sw_space_charge(size) && !(sw_pool_release_all() && sw_space_charge(size)))
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	int fd = memfd_create("farwarp", MFD_CLOEXEC);
-	result = fd >= 0 && ftruncate(fd, (off_t)size) == 0 ? memory_new(fd, size, prop, charged, handle) : CUDA_ERROR_OUT_OF_MEMORY;
+	result = fd >= 0 && fw_file_resize(fd, size) == 0 ? memory_new(fd, size, prop, charged, handle) : CUDA_ERROR_OUT_OF_MEMORY;
 	if (result != CUDA_SUCCESS) {
 		if (fd >= 0)
 			close(fd);
