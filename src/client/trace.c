@@ -423,6 +423,10 @@ cl_trace_end(struct cl_slow *slow, CUresult result)
 		if (call_format_outputs(outputs, sizeof(outputs), style, slow->call, slow->args) >= sizeof(outputs) - 1 && style == CALL_JSON)
 			snprintf(outputs, sizeof(outputs), "\"cut\":true");
 	}
+	if (slow->shown && table_name && result == CUDA_SUCCESS) {
+		size_t used = strlen(outputs);
+		snprintf(outputs + used, sizeof(outputs) - used, page->json ? ",\"table\":\"%s\"" : ", table \"%s\"", table_name);
+	}
 	if (fw_log_on(FW_LOG_CALLS) && slow->shown && !(page && page->json))
 		log_call(slow, name ? name : "?", outputs, took);
 	if (!page)

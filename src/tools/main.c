@@ -8,6 +8,7 @@
 
 const struct fw_command fw_commands[] = {
 	{ "run",    tool_run,    "run an unmodified CUDA program on the best GPU there is" },
+	{ "trace",  tool_trace,  "show each CUDA call that a program makes" },
 	{ "serve",  tool_serve,  "drive a GPU for programs elsewhere" },
 	{ "doctor", tool_doctor, "say why CUDA does not work here, who can fix it, and how" },
 	{ "help",   tool_help,   "show this help, or that of a command" },
@@ -21,7 +22,7 @@ print_help(FILE *out)
 	for (const struct fw_command *c = fw_commands; c->name; c++)
 		fprintf(out, "  %-8s %s\n", c->name, c->help);
 	fprintf(out, "\n  farwarp COMMAND --help   the options of a command\n  farwarp --version\n\n"
-	             "Examples:\n  farwarp doctor\n  farwarp run -- ./vector_add\n  farwarp serve --listen unix:/tmp/gpu.sock\n  farwarp run --device soft --cc 9.0 -- python3 train.py\n");
+	             "Examples:\n  farwarp doctor\n  farwarp run -- ./vector_add\n  farwarp trace -- ./vector_add\n  farwarp serve --listen unix:/tmp/gpu.sock\n  farwarp run --device soft --cc 9.0 -- python3 train.py\n");
 }
 
 static const struct fw_command *

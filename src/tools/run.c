@@ -258,7 +258,8 @@ choose(const struct run_options *o)
 	}
 	if (!o->quiet) {
 		if (local)
-			fprintf(stderr, "farwarp: local GPU %s, natively (CUDA works here)\n", facts.driver.name);
+			fprintf(stderr, "farwarp: local GPU %s, %s (CUDA works here)\n", facts.driver.name,
+			        o->in_front ? "behind farwarp's library" : "natively");
 		else
 			fprintf(stderr, "farwarp: software GPU, compute capability 8.6 (%s: %s)\n", verdict->id, verdict->title);
 	}
@@ -268,17 +269,20 @@ choose(const struct run_options *o)
 const struct argp run_options_argp = { option_table, parse, NULL, NULL, NULL, NULL, NULL };
 
 int
-run_prepare(const struct run_options *o, const char *who, bool *local)
+run_prepare(const struct run_options *given, const char *who, bool *local)
 {
 	char folder[PATH_MAX], path[PATH_MAX];
+	struct run_options options = *given, *o = &options;
 
 	if (!find_program(o->program[0], path, sizeof(path))) {
 		fprintf(stderr, "%s: %s: no such program\n", who, o->program[0]);
 		return 127;
 	}
 	*local = choose(o);
-	if (*local)
+	if (*local && !o->in_front)
 		return 0;
+	if (*local)
+		o->device = DEVICE_NATIVE;
 	if (!library_folder(folder, sizeof(folder)))
 		return 125;
 	if (!set_environment(o, folder)) {

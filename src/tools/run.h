@@ -11,6 +11,7 @@ struct run_options {
 	bool asked;         /* by --server */
 	const char *cc, *mem, *sms, *threads;
 	bool quiet;
+	bool in_front;      /* a local GPU is used behind farwarp's library, not natively */
 	char **program;
 };
 

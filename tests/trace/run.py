@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""farwarp trace and farwarp replay, in TAP: run.py --build BUILD."""
+import argparse
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+results = []
+
+
+def check(name, ok, *shown):
+    results.append(bool(ok))
+    print("%sok %d - %s" % ("" if ok else "not ", len(results), name), flush=True)
+    if not ok:
+        for text in shown:
+            print("# " + str(text)[:1500].replace("\n", "\n# "))
+    return ok
+
+
+class Build:
+    def __init__(self, path):
+        self.farwarp = os.path.join(path, "farwarp")
+        self.program = os.path.join(path, "tests/trace/traced")
+        self.example = os.path.join(path, "examples/vector_add")
+
+    def run(self, *words, env=None, **options):
+        keep = {k: v for k, v in os.environ.items() if not k.startswith(("FARWARP", "CUDA_"))}
+        return subprocess.run([self.farwarp, *words], capture_output=True, text=True, errors="replace", timeout=60, stdin=subprocess.DEVNULL,
+                              env=dict(keep, **(env or {})), **options)
+
+    def trace(self, *words, mode="plain", device=("-d", "soft")):
+        """The trace's lines, and the finished process."""
+        with tempfile.TemporaryDirectory() as folder:
+            out = os.path.join(folder, "trace")
+            done = self.run("trace", "-q", *device, "-o", out, *words, "--", self.program, *mode.split())
+            lines = open(out).read().splitlines() if os.path.exists(out) else []
+        return lines, done
+
+
+LINE = re.compile(r"^\d+\.\d{6} \[\d+\] (\S[^(]*)\((.*)\) = (\S+)(?: \{(.*)\})? <\d+\.\d{3} us>( awaited(?: \d+)?)?(?: <- (\S+))?$")
+
+
+def lines_say_what_happened(build):
+    lines, done = build.trace()
+    check("the program runs as without a trace", done.returncode == 0 and "plain 505500" in done.stdout, done.stdout, done.stderr)
+    calls = [LINE.match(l) for l in lines[:-1]]
+    check("each line is a call", all(calls), [l for l, m in zip(lines, calls) if not m])
+    check("the last line is the exit", lines[-1] == "+++ exited with 0 +++", lines[-1])
+    found = {m.group(1): m for m in calls if m}
+    check("an output", re.fullmatch(r"dptr 0x[0-9a-f]+", found["cuMemAlloc_v2"].group(4) or ""), found["cuMemAlloc_v2"].group(0))
+    launch = found["cuLaunchKernel"].group(2)
+    check("a launch names its kernel", launch.startswith("kernel add, ") and "gridDimX 8, " in launch and "blockDimX 128, " in launch, launch)
+    frees = [m.group(3) for m in calls if m and m.group(1) == "cuMemFree_v2"]
+    check("an error by its name", frees == ["CUDA_ERROR_INVALID_VALUE", "CUDA_SUCCESS", "CUDA_SUCCESS"], frees)
+    check("a call that is not served", found["cuMulticastAddDevice"].group(3) == "CUDA_ERROR_NOT_SUPPORTED")
+    asked = [m for m in calls if m and m.group(1) == "cuGetProcAddress_v2"]
+    check("who asked for a function", [m.group(6) for m in asked] == ["traced", "traced"], asked)
+    check("and what it got", "pfn 0x" in asked[0].group(4) and asked[1].group(4) == "pfn NULL", asked[1].group(0))
+    tables = [m for m in calls if m and m.group(1) == "cuGetExportTable"]
+    check("private tables, known or not", [m.group(3) for m in tables] == ["CUDA_ERROR_INVALID_VALUE", "CUDA_SUCCESS"] and
+          'table "tools thread-local storage"' in tables[1].group(4), tables)
+    check("a call through a private table", "private:tools thread-local storage[2]" in found, list(found))
+
+
+def filters(build):
+    lines, _ = build.trace("-e", "cuMem*,!cuMemcpy*")
+    names = {LINE.match(l).group(1) for l in lines[:-1]}
+    check("-e with names and exceptions", names == {"cuMemAlloc_v2", "cuMemFree_v2"}, names)
+    lines, _ = build.trace("-e", "trace=cuMemAlloc")
+    check("-e knows a call without its version", [LINE.match(l).group(1) for l in lines[:-1]] == ["cuMemAlloc_v2"] * 2, lines)
+    lines, _ = build.trace("-e", "!%local,!%async,!private")
+    names = {LINE.match(l).group(1) for l in lines[:-1]}
+    check("-e with classes", "cuInit" in names and not names & {"cuDeviceGet", "cuLaunchKernel"} and not [n for n in names if n[0] == "p"], names)
+    done = build.run("trace", "-e", "cuNonsense", "--", "true")
+    check("-e with a name of nothing is refused", done.returncode == 64 and "cuNonsense" in done.stderr, done)
+    for bad in (["--hang", "x"], ["--sort", "colour"], ["--nonsense"], []):
+        check("refused: %s" % bad, build.run("trace", *bad).returncode == 64)
+
+
+def machine_form(build):
+    for mode in ("plain", "threads", "memory"):
+        lines, done = build.trace("--json", "--callers", mode=mode)
+        try:
+            objects = [json.loads(l) for l in lines]
+        except ValueError as error:
+            objects = []
+            check("%s: JSON" % mode, False, error, [l for l in lines if not l.endswith("}")])
+        calls = [o for o in objects if "call" in o]
+        check("%s: a JSON object a line" % mode, calls and objects[-1] == {"event": "exited", "pid": calls[0]["pid"], "status": 0}, lines[-1:])
+    launches = [o for o in calls if o["call"].startswith("cuLaunchKernel")]
+    check("with values", launches and all(o["in"]["kernel"] in ("add", "follow") and o["result"] == "CUDA_SUCCESS" and o["caller"] == "traced"
+                                          for o in launches), launches)
+    boxes = [o["in"]["pCopy"] for o in calls if o["call"] == "cuMemcpy2D_v2"]
+    check("structures field by field", [b["WidthInBytes"] for b in boxes] == [40, 40] and boxes[0]["srcMemoryType"] == "CU_MEMORYTYPE_HOST", boxes)
+    lines, _ = build.trace("--json", "-c", mode="threads")
+    counts = {c["call"]: c for c in json.loads(lines[-1])["counts"]}
+    check("counts of four threads", counts["cuLaunchKernel"]["calls"] == 80 and counts["cuStreamCreate"]["calls"] == 4, lines[-1])
+
+
+def counts(build):
+    lines, done = build.trace("-c", "--sort", "calls")
+    rows = [l.split() for l in lines[1:]]
+    check("-c shows no line of a call", not [l for l in lines if LINE.match(l)], lines)
+    by_name = {r[-1]: r for r in rows if len(r) == 8}
+    check("-c counts calls and errors", by_name["cuMemFree_v2"][4:6] == ["3", "1"] and by_name["cuMemAlloc_v2"][4:6] == ["2", "0"], lines)
+    numbers = [int(r[4]) for r in rows if len(r) == 8 and r[-1] != "total"]
+    check("in order", numbers == sorted(numbers, reverse=True), numbers)
+    text = "\n".join(lines)
+    check("-c says who asked", "traced: asked for 2 functions, not found: cuNoSuchCall; private tables: " in text, text)
+    check("and how many were called", "1 different functions were found for them, 1 of these were called" in text, text)
+
+
+def hangs_and_ends(build):
+    begin = time.monotonic()
+    lines, done = build.trace("--hang", "0.3", mode="wait")
+    still = [l for l in lines if " still in " in l]
+    check("a call that lasts is shown while it does", len(still) >= 2 and "... still in cuStreamSynchronize(hStream 0x" in still[0] and
+          " for 0." in still[0], lines)
+    check("and when it returns", [l for l in lines if "cuStreamSynchronize(" in l and "= CUDA_SUCCESS" in l], lines)
+    check("nothing waits for it longer", time.monotonic() - begin < 10)
+    lines, done = build.trace(mode="crash")
+    text = "\n".join(lines)
+    check("a crash says the call", "ended in cuStreamSynchronize(" in text and "+++ killed by SIGSEGV" in lines[-1], text)
+    check("and is passed on", done.returncode == -signal.SIGSEGV, done.returncode)
+    lines, done = build.trace("-c", mode="crash")
+    check("counts outlive a crash", [l for l in lines if l.endswith("cuLaunchHostFunc")], lines)
+    lines, done = build.trace(mode="exit 7")
+    check("the exit code is passed through", done.returncode == 7 and lines[-1] == "+++ exited with 7 +++", lines)
+    check("no call at all is said", "+++ no CUDA driver call was made" in lines[0] and "did not load" in lines[0], lines)
+    process = subprocess.Popen([build.farwarp, "trace", "-q", "-d", "soft", "--", "sh", "-c", "echo up; exec sleep 20"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate(timeout=10)
+    check("SIGTERM reaches the program", process.returncode == -signal.SIGTERM and "killed by SIGTERM" in text, text)
+    script = "import subprocess, sys; sys.exit(subprocess.run([sys.argv[1], 'plain']).returncode)"
+    done = build.run("trace", "-q", "-d", "soft", "--", sys.executable, "-c", script, build.program)
+    check("programs that the program starts are traced", "cuLaunchKernel(kernel add" in done.stderr, done.stderr)
+    done = build.run("trace", "-q", "-d", "soft", "--", "no-such-program")
+    check("a program that is not there", done.returncode == 127, done)
+
+
+class Server:
+    def __init__(self, build, folder):
+        self.address = "unix:" + os.path.join(folder, "gpu.sock")
+        self.process = subprocess.Popen([build.farwarp, "serve", "--backend", "soft", "--listen", self.address], stderr=subprocess.DEVNULL)
+        for _ in range(200):
+            if os.path.exists(self.address[5:]):
+                break
+            time.sleep(0.02)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+
+def bridged(build, server):
+    lines, done = build.trace(device=("--server", server.address))
+    calls = [LINE.match(l) for l in lines[:-1]]
+    check("bridged: the same program", done.returncode == 0 and "plain 505500" in done.stdout and all(calls), done.stderr, lines)
+    awaited = {m.group(1): m.group(5) for m in calls if m}
+    check("bridged: what awaited the server is marked", awaited["cuMemAlloc_v2"] == " awaited" and awaited["cuCtxSetCurrent"] is None, awaited)
+    lines, done = build.trace("-C", "--sort", "awaited", "--json", mode="threads", device=("--server", server.address))
+    rows = json.loads(lines[-1])["counts"]
+    lasting = {r["call"]: r for r in rows}
+    marked = sum(o["awaited"] for o in map(json.loads, lines) if "awaited" in o)
+    check("bridged: round trips are counted", sum(r["awaited"] for r in rows) == marked > 0 and rows[0]["awaited"] >= rows[1]["awaited"], rows)
+    check("bridged: and bytes", lasting["cuMemcpyHtoDAsync_v2"]["sent"] >= 80 * 4000 and lasting["cuMemcpyDtoHAsync_v2"]["received"] >= 80 * 4000,
+          lasting["cuMemcpyHtoDAsync_v2"])
+    lines, _ = build.trace("-c", device=("--server", server.address))
+    check("bridged: the table says so", "awaited" in lines[0] and [l for l in lines if re.match(r"\d+ round trips to the server in \d+ of \d+ calls", l)],
+          lines)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    build = Build(os.path.abspath(parser.parse_args().build))
+    lines_say_what_happened(build)
+    filters(build)
+    machine_form(build)
+    counts(build)
+    hangs_and_ends(build)
+    with tempfile.TemporaryDirectory() as folder:
+        with Server(build, folder) as server:
+            bridged(build, server)
+    print("1..%d" % len(results))
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
