@@ -14,7 +14,7 @@
 #include "image/image.h"
 #include "soft/device/device.h"
 
-#define SW_MAX_PTX 91 /* newest PTX ISA that is read: 9.1 */
+#define SW_MAX_PTX 99 /* any PTX ISA 9.x: libraries of today hold 9.4, and an instruction that is not known is refused where it is used */
 
 /* ---- JIT options (jit.c) ------------------------------------------------------------------------------------------ */
 
