@@ -31,14 +31,14 @@ def main():
         program, path = os.path.join(folder, "bench_bridge"), os.path.join(folder, "gpu.sock")
         subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", os.path.join(HERE, "bench_bridge.c"), "-o", program, "-ldl"], check=True)
         server = subprocess.Popen([os.path.join(build, "farwarp"), "serve", "--mem", "1G", "--listen", "unix:" + path,
-                                   "--listen", "tcp:127.0.0.1:27749"], stderr=subprocess.DEVNULL)
+                                   "--listen", "tcp:127.0.0.1:21105"], stderr=subprocess.DEVNULL)
         try:
             while not os.path.exists(path):
                 time.sleep(0.02)
             base = dict(os.environ, LD_LIBRARY_PATH=os.path.join(build, "lib"), FARWARP_SOFT_MEM="1G")
             base.pop("FARWARP_SERVER", None)
             places = {"in process": base, "unix": dict(base, FARWARP_SERVER="unix:" + path),
-                      "tcp": dict(base, FARWARP_SERVER="tcp:127.0.0.1:27749")}
+                      "tcp": dict(base, FARWARP_SERVER="tcp:127.0.0.1:21105")}
             rounds = [{place: measure(program, environment) for place, environment in places.items()} for _ in range(options.rounds)]
             calls = None
             if shutil.which("strace"):

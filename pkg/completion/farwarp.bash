@@ -20,7 +20,7 @@ _farwarp() {
 		--cc|-c) COMPREPLY=($(compgen -W '7.5 8.0 8.6 8.9 9.0 10.0 12.0 12.1' -- "$current")) ;;
 		--mem|-m) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
 		--sms|-s|--threads|-t) ;;
-		--server|-S) COMPREPLY=($(compgen -W 'unix: tcp: vsock:' -- "$current")) ;;
+		--server|-S) COMPREPLY=($(compgen -W 'unix: tls: tcp: vsock:' -- "$current")) ;;
 		*) COMPREPLY=($(compgen -W '--device --server --cc --mem --sms --threads --quiet --help --' -- "$current")
 		              $(compgen -c -- "$current")) ;;
 		esac ;;
@@ -39,19 +39,21 @@ _farwarp() {
 		--device|-d|--backend) COMPREPLY=($(compgen -W 'soft local native' -- "$current")) ;;
 		--cc) COMPREPLY=($(compgen -W '7.5 8.0 8.6 8.9 9.0 10.0 12.0 12.1' -- "$current")) ;;
 		--mem|-m) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
-		--server|-S) COMPREPLY=($(compgen -W 'unix: tcp: vsock:' -- "$current")) ;;
+		--server|-S) COMPREPLY=($(compgen -W 'unix: tls: tcp: vsock:' -- "$current")) ;;
 		*) COMPREPLY=($(compgen -W '--output --expr --count --lines-and-count --sort --json --clock --relative --callers --hang
 		              --device --server --cc --mem --sms --threads --quiet --help --' -- "$current")
 		              $(compgen -c -- "$current")) ;;
 		esac ;;
 	serve)
 		case $previous in
-		--listen|-l) COMPREPLY=($(compgen -W 'unix: tcp: vsock:' -- "$current")) ;;
+		--listen|-l) COMPREPLY=($(compgen -W 'unix: tls: tcp: vsock:' -- "$current")) ;;
 		--backend|-b) COMPREPLY=($(compgen -W 'native soft' -- "$current")) ;;
 		--cc|-c) COMPREPLY=($(compgen -W '7.5 8.0 8.6 8.9 9.0 10.0 12.0 12.1' -- "$current")) ;;
 		--mem|-m) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
+		--cert|--key|--client-ca) COMPREPLY=($(compgen -f -- "$current")) ;;
+		--self-signed) COMPREPLY=($(compgen -d -- "$current")) ;;
 		--max-clients) ;;
-		*) COMPREPLY=($(compgen -W '--listen --backend --devices --cc --mem --max-clients --insecure --help' -- "$current")) ;;
+		*) COMPREPLY=($(compgen -W '--listen --backend --devices --cc --mem --max-clients --cert --key --client-ca --self-signed --insecure --help' -- "$current")) ;;
 		esac ;;
 	doctor)
 		case $previous in

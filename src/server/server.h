@@ -25,6 +25,7 @@ struct sv_options {
 	unsigned max_clients;
 	bool insecure;         /* plain TCP beyond loopback */
 	const char *devices;   /* native: which of the machine's, as in CUDA_VISIBLE_DEVICES; NULL: all */
+	struct wire_tls_files tls; /* for tls: addresses */
 	const char *token;     /* clients have to say it; NULL: none */
 	const char *executable; /* of the worker: this program */
 	int lease_fd;           /* in a worker: where it tells the supervisor its process id when its client was accepted */

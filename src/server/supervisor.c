@@ -180,6 +180,11 @@ sv_supervise(const struct sv_options *options)
 	}
 	for (unsigned n = 0; n < options->listen_count; n++) {
 		const struct wire_address *address = &options->listen[n];
+		if (address->kind == WIRE_TLS && !options->token && !options->tls.client_ca && !options->insecure) {
+			fprintf(stderr, "farwarp serve: without a token or client certificates anyone who reaches %s can use the GPU: set FARWARP_TOKEN "
+			                "here and on the client (openssl rand -hex 16 makes one), or --client-ca FILE, or --insecure\n", address->host);
+			return 64;
+		}
 		if (address->kind == WIRE_TCP && !is_loopback(address) && !options->insecure) {
 			fprintf(stderr, "farwarp serve: plain TCP beyond loopback lets anyone on the network use the GPU and read what it does; "
 			                "use tls:, or --insecure on a network that you trust\n");

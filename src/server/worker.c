@@ -347,7 +347,10 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 	struct pollfd supervisor = { .fd = options->lease_fd };
 	if (poll(&supervisor, 1, 0) > 0)
 		leave(2);
-	long size = wire_hello_read(fd, bytes, HELLO_MS, error);
+	struct wire_stream *stream = wire_accept(fd, kind, &options->tls, HELLO_MS, error);
+	if (!stream && !error[0])
+		leave(0); /* another worker's */
+	long size = stream ? wire_hello_read(stream, bytes, HELLO_MS, error) : -1;
 	if (size < 0) {
 		fw_warn("worker", "%s", error);
 		leave(2);
@@ -362,12 +365,12 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 		leave(2);
 	else
 		welcome.result = (int32_t)sv_device_open(options, &hello, &welcome, &device);
-	bool answered = wire_hello_answer(fd, &welcome, sizeof(welcome));
+	bool answered = wire_hello_answer(stream, &welcome, sizeof(welcome));
 	if (welcome.result != CUDA_SUCCESS) {
 		fw_warn("worker", "client refused: %s", welcome.text);
 		leave(2);
 	}
-	struct wire_link *link = answered ? wire_adopt(fd, kind, error) : NULL;
+	struct wire_link *link = answered ? wire_adopt(stream, &options->tls, error) : NULL;
 	if (!link)
 		leave(2);
 	fw_info("worker", "client %u: %s", hello.pid, welcome.text);

@@ -13,8 +13,11 @@
 #include "server/server.h"
 #include "soft/soft.h"
 
-enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_WORKER_LEASE, KEY_INSECURE, KEY_MAX_CLIENTS, KEY_DEVICES };
-#define PASSED 32
+#define CERTIFICATE_DAYS 3650
+
+enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_WORKER_LEASE, KEY_INSECURE, KEY_MAX_CLIENTS, KEY_DEVICES, KEY_CERT, KEY_KEY, KEY_CLIENT_CA,
+	KEY_SELF_SIGNED };
+#define PASSED 40
 
 struct serve_options {
 	struct sv_options server;
@@ -22,16 +25,23 @@ struct serve_options {
 	enum wire_kind worker_kind;
 	char *passed[PASSED]; /* to the workers; NULL-terminated */
 	unsigned passed_count;
+	const char *self_signed; /* folder */
+	struct wire_certificate made;
 };
 
 static const struct argp_option option_table[] = {
-	{ "listen", 'l', "ADDRESS", 0, "where to listen: unix:PATH, tcp:HOST[:PORT], vsock:CID:PORT; may be given several times", 0 },
+	{ "listen", 'l', "ADDRESS", 0, "where to listen: unix:PATH, tls:HOST[:PORT], tcp:HOST[:PORT], vsock:CID:PORT; may be given several times", 0 },
 	{ "backend", 'b', "native|soft", 0, "what computes: this machine's GPU, or the software GPU (default)", 0 },
 	{ "devices", KEY_DEVICES, "LIST", 0, "which of the machine's GPUs clients see, as in CUDA_VISIBLE_DEVICES (default: that variable)", 0 },
 	{ "cc", 'c', "N.M", 0, "compute capability of the software GPU, 7.5 to 12.1 (default 8.6)", 0 },
 	{ "mem", 'm', "SIZE", 0, "memory of the software GPU for each client, as 512M or 8G", 0 },
 	{ "max-clients", KEY_MAX_CLIENTS, "N", 0, "how many are served at a time (default 64)", 0 },
-	{ "insecure", KEY_INSECURE, NULL, 0, "listen with plain TCP beyond loopback: anyone who reaches it can use the GPU", 0 },
+	{ "cert", KEY_CERT, "FILE", 0, "tls: the certificate to show, with those that signed it (PEM)", 0 },
+	{ "key", KEY_KEY, "FILE", 0, "tls: its key (PEM; default: in the file of --cert)", 0 },
+	{ "client-ca", KEY_CLIENT_CA, "FILE", 0, "tls: clients must show a certificate that one in this file signed, or that is in it", 0 },
+	{ "self-signed", KEY_SELF_SIGNED, "DIR", 0,
+	  "tls: use DIR/cert.pem and DIR/key.pem, made if they are not there (default without --cert: in ~/.local/state/farwarp)", 0 },
+	{ "insecure", KEY_INSECURE, NULL, 0, "listen with plain TCP beyond loopback, or TLS for everyone: anyone who reaches it can use the GPU", 0 },
 	{ "worker", KEY_WORKER, "FD", OPTION_HIDDEN, NULL, 0 },
 	{ "worker-kind", KEY_WORKER_KIND, "N", OPTION_HIDDEN, NULL, 0 },
 	{ "worker-lease", KEY_WORKER_LEASE, "FD", OPTION_HIDDEN, NULL, 0 },
@@ -94,6 +104,18 @@ parse(int key, char *arg, struct argp_state *state)
 	case KEY_INSECURE:
 		o->server.insecure = true;
 		break;
+	case KEY_CERT:
+		o->server.tls.cert = arg;
+		break;
+	case KEY_KEY:
+		o->server.tls.key = arg;
+		break;
+	case KEY_CLIENT_CA:
+		o->server.tls.client_ca = arg;
+		break;
+	case KEY_SELF_SIGNED:
+		o->self_signed = arg;
+		break;
 	case KEY_WORKER:
 		o->worker_fd = (int)strtol(arg, NULL, 10);
 		break;
@@ -107,13 +129,78 @@ parse(int key, char *arg, struct argp_state *state)
 		argp_error(state, "there are no arguments beside options: \"%s\"", arg);
 		break;
 	case ARGP_KEY_END:
-		if (o->worker_fd < 0 && o->server.listen_count == 0)
+		if (o->worker_fd < 0 && o->server.listen_count == 0 && !o->self_signed)
 			argp_error(state, "where to listen? As in: farwarp serve --listen unix:/run/farwarp.sock");
+		if (o->self_signed && o->server.tls.cert)
+			argp_error(state, "--cert and --self-signed exclude each other");
+		if (o->server.tls.key && !o->server.tls.cert)
+			argp_error(state, "--key needs --cert");
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
 	return 0;
+}
+
+/* Where a certificate is kept if nobody says where. */
+static bool
+state_folder(char folder[PATH_MAX])
+{
+	const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+
+	if (state && *state == '/')
+		return (size_t)snprintf(folder, PATH_MAX, "%s/farwarp", state) < PATH_MAX;
+	return home && *home == '/' && (size_t)snprintf(folder, PATH_MAX, "%s/.local/state/farwarp", home) < PATH_MAX;
+}
+
+/* What to type on the client. */
+static void
+say_client(const struct wire_address *address, const struct serve_options *o)
+{
+	struct wire_address reached = *address;
+	char text[300];
+
+	if (strcmp(address->host, "0.0.0.0") == 0 || strcmp(address->host, "::") == 0)
+		gethostname(reached.host, sizeof(reached.host) - 1);
+	wire_address_format(&reached, text, sizeof(text));
+	fprintf(stderr, "farwarp serve: on the client:%s%s FARWARP_TLS_PIN=%s farwarp run --server %s -- PROGRAM\n",
+	        o->server.token ? " FARWARP_TOKEN=..." : "", o->server.tls.client_ca ? " FARWARP_TLS_CERT=FILE FARWARP_TLS_KEY=FILE" : "",
+	        o->made.fingerprint, text);
+}
+
+/* The certificate that tls: addresses show, made if need be; false with a line on standard error. */
+static bool
+prepare_tls(struct serve_options *o)
+{
+	const struct wire_address *tls = NULL;
+	char error[256], folder[PATH_MAX];
+
+	for (unsigned n = 0; n < o->server.listen_count; n++)
+		if (o->server.listen[n].kind == WIRE_TLS)
+			tls = &o->server.listen[n];
+	if (!tls && !o->self_signed)
+		return true;
+	bool ok = true;
+	if (o->server.tls.cert) {
+		o->server.tls.key = o->server.tls.key ? o->server.tls.key : o->server.tls.cert;
+		ok = wire_fingerprint(o->server.tls.cert, o->made.fingerprint, error);
+	} else if (!o->self_signed && !state_folder(folder)) {
+		snprintf(error, sizeof(error), "where to keep a certificate? Say --self-signed DIR, or --cert FILE --key FILE");
+		ok = false;
+	} else {
+		ok = wire_certificate_make(o->self_signed ? o->self_signed : folder, tls ? tls->host : NULL, CERTIFICATE_DAYS, &o->made, error);
+		o->server.tls.cert = o->made.cert;
+		o->server.tls.key = o->made.key;
+	}
+	if (!ok || !wire_tls_check(&o->server.tls, error)) {
+		fprintf(stderr, "farwarp serve: %s\n", error);
+		return false;
+	}
+	fprintf(stderr, "farwarp serve: certificate %s, %s\n", o->server.tls.cert, o->made.fingerprint);
+	for (unsigned n = 0; n < o->server.listen_count; n++)
+		if (o->server.listen[n].kind == WIRE_TLS)
+			say_client(&o->server.listen[n], o);
+	return true;
 }
 
 int
@@ -123,6 +210,7 @@ tool_serve(int argc, char **argv)
 		"Drives a GPU for programs elsewhere: in another process, a container, a virtual machine, on another host. Each client gets a worker "
 		"process of its own; what it held is freed when it ends.\v"
 		"On the client: farwarp run --server ADDRESS -- PROGRAM. FARWARP_TOKEN, when set here, has to be set to the same there.\n"
+		"With a tls: address, what to set there is printed here.\n"
 		"Ends with 0 after SIGTERM or SIGINT, 1: cannot listen, 64: wrong usage.",
 		NULL, NULL, NULL };
 	char name[] = "farwarp serve", self[PATH_MAX];
@@ -150,5 +238,15 @@ tool_serve(int argc, char **argv)
 	}
 	self[length] = 0;
 	o.server.executable = self;
+	if (!prepare_tls(&o))
+		return 1;
+	if (o.server.listen_count == 0)
+		return 0; /* a key and a certificate were wanted, no more */
+	if (o.server.tls.cert) {
+		pass(&o, "--cert", (char *)(uintptr_t)o.server.tls.cert);
+		pass(&o, "--key", (char *)(uintptr_t)o.server.tls.key);
+	}
+	if (o.server.tls.client_ca)
+		pass(&o, "--client-ca", (char *)(uintptr_t)o.server.tls.client_ca);
 	return sv_supervise(&o.server);
 }

@@ -1,5 +1,7 @@
 /*
  * Addresses of servers: text to struct and back, sockets that listen and connect, and the bounded hello before anything else.
+ *
+ * A hello is its size (4 bytes, little-endian, top bit: HELLO_CARRIED) and its bytes; so is the answer, then the link's key.
  */
 #include "wire/link.h"
 
@@ -13,10 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#define HELLO_CARRIED 0x80000000u /* in a hello's size: the client wants records carried, not in shared memory */
 
 static const struct {
 	const char *name;
@@ -98,10 +103,8 @@ wire_address_parse(const char *text, struct wire_address *address, char error[25
 			continue;
 		const char *rest = text + length;
 		address->kind = kinds[n].kind;
-		if (address->kind == WIRE_TLS) {
-			snprintf(error, 256, "this farwarp was built without TLS; use unix:, vsock: or tcp: through a tunnel");
+		if (address->kind == WIRE_TLS && !wire_tls_usable(error))
 			return false;
-		}
 		if (address->kind == WIRE_VSOCK)
 			return read_vsock(rest, address, error);
 		if (address->kind != WIRE_UNIX)
@@ -113,7 +116,7 @@ wire_address_parse(const char *text, struct wire_address *address, char error[25
 		memcpy(address->host, rest, strlen(rest) + 1);
 		return true;
 	}
-	snprintf(error, 256, "\"%.100s\" is no address: unix:PATH, tcp:HOST[:PORT] or vsock:CID:PORT", text);
+	snprintf(error, 256, "\"%.100s\" is no address: unix:PATH, tcp:HOST[:PORT], tls:HOST[:PORT] or vsock:CID:PORT", text);
 	return false;
 }
 
@@ -146,8 +149,8 @@ unix_address(const struct wire_address *address, struct sockaddr_un *un)
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
 }
 
-static void
-tune(int fd, enum wire_kind kind)
+void
+wire_socket_tune(int fd, enum wire_kind kind)
 {
 	int one = 1, timeout = WIRE_SILENCE_MS;
 
@@ -213,24 +216,52 @@ dial(const struct wire_address *address, int timeout_ms, const char **why)
 	return fd;
 }
 
-/* Bytes both ways with a deadline; false: closed, or too slow. */
-static bool
-transfer(int fd, bool sending, void *bytes, size_t size, uint64_t until)
+struct wire_stream *
+wire_dial(const struct wire_address *address, struct wire_limits *limits, const void *before, size_t size, uint64_t until, char error[256])
 {
-	for (size_t at = 0; at < size;) {
-		uint64_t now = wire_now();
-		struct pollfd p = { .fd = fd, .events = sending ? POLLOUT : POLLIN };
-		if (now >= until || poll(&p, 1, (int)((until - now) / 1000000) + 1) < 0)
-			return false;
-		if (!(p.revents & (p.events | POLLHUP | POLLERR)))
-			continue;
-		ssize_t moved = sending ? send(fd, (char *)bytes + at, size - at, MSG_NOSIGNAL | MSG_DONTWAIT)
-			: recv(fd, (char *)bytes + at, size - at, MSG_DONTWAIT);
-		if (moved == 0 || (moved < 0 && errno != EAGAIN && errno != EINTR))
-			return false;
-		at += moved > 0 ? (size_t)moved : 0;
+	char name[300], reason[256];
+	const char *why;
+	struct iovec part = { (void *)(uintptr_t)before, size };
+	uint64_t now = wire_now();
+
+	wire_address_format(address, name, sizeof(name));
+	int fd = dial(address, now < until ? (int)((until - now) / 1000000) : 0, &why);
+	if (fd < 0) {
+		snprintf(error, 256, "cannot reach the server %.120s: %s; is farwarp serve running there?", name, why ? why : strerror(errno));
+		return NULL;
 	}
-	return true;
+	wire_socket_tune(fd, address->kind);
+	struct wire_stream *stream = wire_stream_new(fd, address->kind);
+	if (!stream || (limits && !wire_delay_begin(stream, limits))) {
+		snprintf(error, 256, "out of memory or descriptors");
+		wire_stream_close(stream);
+		return NULL;
+	}
+	stream->carried |= limits != NULL;
+	if (size && !wire_stream_put(stream, &part, 1, until)) {
+		snprintf(error, 256, "the server %.120s closed the connection", name);
+		wire_stream_close(stream);
+		return NULL;
+	}
+	if (address->kind == WIRE_TLS && !(stream->tls = wire_tls_client(stream, address->host, until, reason))) {
+		snprintf(error, 256, "%.60s: %.190s", name, reason);
+		wire_stream_close(stream);
+		return NULL;
+	}
+	return stream;
+}
+
+/* What is injected; NULL: nothing. */
+static struct wire_limits *
+wished_limits(void)
+{
+	const char *rtt = getenv("FARWARP_WIRE_RTT_US"), *rate = getenv("FARWARP_WIRE_MBPS");
+	uint64_t half = rtt ? strtoull(rtt, NULL, 10) * 500 : 0, bytes = rate ? strtoull(rate, NULL, 10) * 1000000 : 0;
+	struct wire_limits *limits = half || bytes ? calloc(1, sizeof(*limits)) : NULL;
+
+	if (limits)
+		*limits = (struct wire_limits){ .half_rtt_ns = half, .bytes_per_s = bytes };
+	return limits;
 }
 
 struct wire_link *
@@ -238,49 +269,85 @@ wire_connect(const struct wire_address *address, const void *hello, size_t hello
              char error[256])
 {
 	char name[300];
-	const char *why;
-	uint32_t size = (uint32_t)hello_size;
-	uint64_t until = wire_now() + (uint64_t)timeout_ms * 1000000;
+	uint64_t until = wire_until(timeout_ms);
+	struct wire_limits *limits = wished_limits();
+	struct wire_stream *stream = wire_dial(address, limits, NULL, 0, until, error);
 
+	if (!stream) {
+		free(limits);
+		return NULL;
+	}
+	uint32_t size = (uint32_t)hello_size | (stream->carried ? HELLO_CARRIED : 0);
+	struct iovec parts[2] = { { &size, sizeof(size) }, { (void *)(uintptr_t)hello, hello_size } };
+	if (hello_size <= WIRE_HELLO_MAX && wire_stream_put(stream, parts, 2, until) && wire_stream_get(stream, &size, sizeof(size), until) &&
+	    size <= *reply_size && wire_stream_get(stream, reply, size, until) &&
+	    wire_stream_get(stream, stream->key, sizeof(stream->key), until)) {
+		*reply_size = size;
+		return wire_begin_client(stream, address, limits, error);
+	}
 	wire_address_format(address, name, sizeof(name));
-	int fd = dial(address, timeout_ms, &why);
-	if (fd < 0) {
-		snprintf(error, 256, "cannot reach the server %.120s: %s; is farwarp serve running there?", name, why ? why : strerror(errno));
+	if (wire_stream_why(stream)[0])
+		snprintf(error, 256, "the server %.60s: %.180s", name, wire_stream_why(stream));
+	else
+		snprintf(error, 256, "the server %.120s does not answer as farwarp serve does%s", name, wire_now() >= until ? " (time-out)"
+			: ": it closed the connection; it may be full, or want tls: in place of tcp:");
+	wire_stream_close(stream);
+	free(limits);
+	return NULL;
+}
+
+/* ---- the worker's side of a beginning ------------------------------------------------------------------------------- */
+
+struct wire_stream *
+wire_accept(int fd, enum wire_kind kind, const struct wire_tls_files *files, int timeout_ms, char error[256])
+{
+	uint64_t until = wire_until(timeout_ms);
+
+	error[0] = 0;
+	if (wire_bulk_hand_over(fd, until))
+		return NULL;
+	struct wire_stream *stream = wire_stream_new(fd, kind);
+	if (!stream) {
+		snprintf(error, 256, "out of memory");
 		return NULL;
 	}
-	tune(fd, address->kind);
-	if (hello_size > WIRE_HELLO_MAX || !transfer(fd, true, &size, sizeof(size), until) ||
-	    !transfer(fd, true, (void *)(uintptr_t)hello, hello_size, until) || !transfer(fd, false, &size, sizeof(size), until) ||
-	    size > *reply_size || !transfer(fd, false, reply, size, until)) {
-		snprintf(error, 256, "the server %.120s does not answer as farwarp serve does%s", name,
-		         wire_now() >= until ? " (time-out)" : ": it closed the connection; it may be full");
-		close(fd);
+	wire_socket_tune(fd, kind);
+	if (kind == WIRE_TLS && !(stream->tls = wire_tls_server(stream, files, until, error))) {
+		wire_stream_close(stream);
 		return NULL;
 	}
-	*reply_size = size;
-	return wire_begin_client(fd, address->kind, error);
+	return stream;
 }
 
 long
-wire_hello_read(int fd, uint8_t hello[WIRE_HELLO_MAX], int timeout_ms, char error[256])
+wire_hello_read(struct wire_stream *stream, uint8_t hello[WIRE_HELLO_MAX], int timeout_ms, char error[256])
 {
-	uint64_t until = wire_now() + (uint64_t)timeout_ms * 1000000;
+	uint64_t until = wire_until(timeout_ms);
 	uint32_t size = 0;
 
-	if (!transfer(fd, false, &size, sizeof(size), until) || size > WIRE_HELLO_MAX || !transfer(fd, false, hello, size, until)) {
-		snprintf(error, 256, size > WIRE_HELLO_MAX ? "a hello of %u bytes: no farwarp client" : "no hello in time (%u bytes announced)", size);
+	bool begun = wire_stream_get(stream, &size, sizeof(size), until);
+	if (begun && size & HELLO_CARRIED) {
+		stream->carried = true;
+		size &= ~HELLO_CARRIED;
+	}
+	if (!begun || size > WIRE_HELLO_MAX || !wire_stream_get(stream, hello, size, until)) {
+		if (size > WIRE_HELLO_MAX)
+			snprintf(error, 256, "a hello of %u bytes: no farwarp client", size);
+		else
+			snprintf(error, 256, "no hello in time (%u bytes announced)%s%.150s", size, wire_stream_why(stream)[0] ? ": " : "",
+			         wire_stream_why(stream));
 		return -1;
 	}
 	return (long)size;
 }
 
 bool
-wire_hello_answer(int fd, const void *reply, size_t size)
+wire_hello_answer(struct wire_stream *stream, const void *reply, size_t size)
 {
 	uint32_t length = (uint32_t)size;
-	uint64_t until = wire_now() + 5000000000u;
+	struct iovec parts[3] = { { &length, sizeof(length) }, { (void *)(uintptr_t)reply, size }, { stream->key, sizeof(stream->key) } };
 
-	return transfer(fd, true, &length, sizeof(length), until) && transfer(fd, true, (void *)(uintptr_t)reply, size, until);
+	return getrandom(stream->key, sizeof(stream->key), 0) == (ssize_t)sizeof(stream->key) && wire_stream_put(stream, parts, 3, wire_until(5000));
 }
 
 /* Whether a unix socket's path is a socket that nobody listens on any more. */

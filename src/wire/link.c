@@ -52,7 +52,8 @@ wire_kill(struct wire_link *link, const char *format, ...)
 	pthread_mutex_unlock(&link->lock);
 	if (!first)
 		return;
-	shutdown(link->fd, SHUT_RDWR);
+	wire_stream_shut(link->stream);
+	wire_bulk_shut(link);
 	pthread_mutex_lock(&link->lock);
 	for (struct wire_line *line = link->lines; line; line = line->next) {
 		wire_wake(line->from.sleep);
@@ -61,6 +62,21 @@ wire_kill(struct wire_link *link, const char *format, ...)
 	pthread_cond_broadcast(&link->event_there);
 	pthread_mutex_unlock(&link->lock);
 	wire_wake(&link->sender_sleep);
+	wire_wake(&link->receiver_sleep);
+}
+
+void
+wire_kill_stream(struct wire_link *link, struct wire_stream *stream)
+{
+	int error = errno;
+	const char *why = wire_stream_why(stream);
+
+	if (why[0])
+		wire_kill(link, "%s", why);
+	else if (error)
+		wire_kill(link, "the connection broke: %s", strerror(error));
+	else
+		wire_kill(link, "the other side closed the connection");
 }
 
 /* ---- messages with descriptors ------------------------------------------------------------------------------------- */
@@ -87,7 +103,7 @@ send_message(struct wire_link *link, const struct message *message, const int *f
 	pthread_mutex_lock(&link->lock);
 	ssize_t sent;
 	do
-		sent = sendmsg(link->fd, &m, MSG_NOSIGNAL);
+		sent = sendmsg(link->stream->fd, &m, MSG_NOSIGNAL);
 	while (sent < 0 && errno == EINTR);
 	pthread_mutex_unlock(&link->lock);
 	if (sent == (ssize_t)sizeof(*message))
@@ -112,7 +128,7 @@ receive_message(struct wire_link *link, struct message *message, int fds[2])
 	while (at < sizeof(*message)) {
 		struct iovec data = { (char *)message + at, sizeof(*message) - at };
 		struct msghdr m = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control) };
-		ssize_t got = recvmsg(link->fd, &m, MSG_CMSG_CLOEXEC);
+		ssize_t got = recvmsg(link->stream->fd, &m, MSG_CMSG_CLOEXEC);
 		if (got < 0 && errno == EINTR)
 			continue;
 		for (struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&m) : NULL; c; c = CMSG_NXTHDR(&m, c)) {
@@ -230,7 +246,7 @@ wire_channel_open(struct wire_link *link)
 		return NULL;
 	}
 	if (link->carried)
-		wire_wake(&link->sender_sleep); /* it tells the other side */
+		wire_send_now(link); /* tells the other side */
 	return &line->channel;
 }
 
@@ -243,7 +259,7 @@ wire_channel_close(struct wire_channel *channel)
 	if (!channel)
 		return;
 	wire_ring_end(&line->to);
-	if (link->carried && wire_alive(link)) { /* the sender frees it when all has been sent */
+	if (link->carried) { /* the sender frees it when all has been sent; with a dead link, wire_close() */
 		__atomic_store_n(&line->closed, true, __ATOMIC_RELEASE);
 		wire_wake(&link->sender_sleep);
 		return;
@@ -333,40 +349,41 @@ watch(void *argument)
 	ssize_t got;
 
 	do
-		got = recv(link->fd, &byte, 1, 0);
+		got = recv(link->stream->fd, &byte, 1, 0);
 	while (got < 0 && errno == EINTR);
 	wire_kill(link, got > 0 ? "the other side sent what makes no sense" : "the other side closed the connection");
 	return NULL;
 }
 
-static uint64_t
-wish(const char *name)
-{
-	const char *text = getenv(name);
-
-	return text && *text ? strtoull(text, NULL, 10) : 0;
-}
-
 static struct wire_link *
-begin(int fd, enum wire_kind kind, bool client, char error[256])
+begin(struct wire_stream *stream, bool client, char error[256])
 {
 	struct wire_link *link = aligned_alloc(WIRE_LINE, (sizeof(*link) + WIRE_LINE - 1) & ~(size_t)(WIRE_LINE - 1));
 
 	if (!link) {
-		close(fd);
+		wire_stream_close(stream);
 		snprintf(error, 256, "out of memory");
 		return NULL;
 	}
 	memset(link, 0, sizeof(*link));
-	*link = (struct wire_link){ .kind = kind, .fd = fd, .client = client, .carried = kind != WIRE_UNIX, .heard_ns = wire_now(),
-		.half_rtt_ns = client ? wish("FARWARP_WIRE_RTT_US") * 500 : 0, .bytes_per_s = client ? wish("FARWARP_WIRE_MBPS") * 1000000 : 0 };
+	*link = (struct wire_link){ .kind = stream->kind, .stream = stream, .client = client, .carried = stream->carried, .heard_ns = wire_now(),
+		.bell = -1, .silence_ns = WIRE_SILENCE_MS * 1000000ull };
 	pthread_mutex_init(&link->lock, NULL);
+	pthread_mutex_init(&link->sending, NULL);
+	pthread_mutex_init(&link->receiving, NULL);
 	pthread_cond_init(&link->event_there, NULL);
+	return link;
+}
+
+/* Starts its threads. */
+static struct wire_link *
+start(struct wire_link *link, char error[256])
+{
 	if (link->carried)
 		link->has_sender = wire_carry_begin(link);
-	else if (client)
+	else if (link->client)
 		link->has_receiver = pthread_create(&link->receiver, NULL, watch, link) == 0;
-	if ((link->carried && !link->has_sender) || (!link->carried && client && !link->has_receiver)) {
+	if ((link->carried && !link->has_sender) || (!link->carried && link->client && !link->has_receiver)) {
 		snprintf(error, 256, "no thread for the connection");
 		wire_close(link);
 		return NULL;
@@ -375,15 +392,27 @@ begin(int fd, enum wire_kind kind, bool client, char error[256])
 }
 
 struct wire_link *
-wire_adopt(int fd, enum wire_kind kind, char error[256])
+wire_adopt(struct wire_stream *stream, const struct wire_tls_files *files, char error[256])
 {
-	return begin(fd, kind, false, error);
+	struct wire_link *link = begin(stream, false, error);
+
+	if (link)
+		link->files = files;
+	return link ? start(link, error) : NULL;
 }
 
 struct wire_link *
-wire_begin_client(int fd, enum wire_kind kind, char error[256])
+wire_begin_client(struct wire_stream *stream, const struct wire_address *address, struct wire_limits *limits, char error[256])
 {
-	return begin(fd, kind, true, error);
+	struct wire_link *link = begin(stream, true, error);
+
+	if (!link) {
+		free(limits);
+		return NULL;
+	}
+	link->address = *address;
+	link->limits = limits;
+	return start(link, error);
 }
 
 void
@@ -396,23 +425,30 @@ wire_close(struct wire_link *link)
 		pthread_join(link->receiver, NULL);
 	if (link->carried && link->has_sender)
 		pthread_join(link->sender, NULL);
+	wire_bulk_free(link);
 	while (link->lines) {
 		struct wire_line *line = link->lines;
 		link->lines = line->next;
 		wire_line_free(line);
 	}
-	close(link->fd);
+	wire_stream_close(link->stream);
+	if (link->bell >= 0)
+		close(link->bell);
+	free(link->intake.bytes);
+	free(link->limits);
 	free(link);
 }
 
 void
 wire_after_fork(struct wire_link *link)
 {
-	if (link) {
-		close(link->fd);
-		link->fd = -1;
-		link->dead = 1;
-	}
+	if (!link)
+		return;
+	wire_bulk_after_fork(link);
+	wire_delay_after_fork(link->stream->delay);
+	close(link->stream->fd);
+	link->stream->fd = -1;
+	link->dead = 1;
 }
 
 bool
@@ -421,7 +457,7 @@ wire_peer(const struct wire_link *link, int *pid, unsigned *uid)
 	struct ucred credentials;
 	socklen_t size = sizeof(credentials);
 
-	if (link->kind != WIRE_UNIX || getsockopt(link->fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
+	if (link->kind != WIRE_UNIX || getsockopt(link->stream->fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
 		return false;
 	*pid = credentials.pid;
 	*uid = credentials.uid;

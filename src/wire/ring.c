@@ -162,6 +162,11 @@ wire_reserve(struct wire_ring *ring, uint32_t size)
 			return NULL;
 		if (!begin)
 			begin = wire_now();
+		if (ring->link->carried) { /* the room that was told lies in the socket, perhaps */
+			wire_send_now(ring->link);
+			if (wire_pump(ring->link))
+				continue;
+		}
 		if (wire_now() - begin < wire_spin_ns()) {
 			pause_cpu();
 			continue;
@@ -200,7 +205,12 @@ wire_publish(struct wire_ring *ring, struct wire_record *record)
 void
 wire_publish_wake(struct wire_ring *ring, struct wire_record *record)
 {
-	publish(ring, record, WIRE_NAPPING);
+	if (!ring->link->carried) {
+		publish(ring, record, WIRE_NAPPING);
+		return;
+	}
+	publish(ring, record, UINT32_MAX);
+	wire_send_now(ring->link);
 }
 
 void
@@ -264,9 +274,16 @@ wire_wait(struct wire_ring *ring, struct wire_record *header, int timeout_ms)
 			begin = now;
 		if (!wire_alive(ring->link) || wire_ended(ring) || (timeout_ms >= 0 && now - begin > (uint64_t)timeout_ms * 1000000))
 			return NULL;
+		if (ring->link->carried && wire_pump(ring->link))
+			continue;
 		if (now - begin < wire_spin_ns()) {
 			for (unsigned n = 0; n < 16; n++)
 				pause_cpu();
+			continue;
+		}
+		if (ring->link->carried) {
+			uint64_t left = timeout_ms < 0 ? UINT64_MAX : begin + (uint64_t)timeout_ms * 1000000 - now;
+			wire_carried_wait(ring, left < WIRE_LIVENESS_MS * 1000000ull ? left : WIRE_LIVENESS_MS * 1000000ull);
 			continue;
 		}
 		/* Naps are bounded, so that who sends a record that can wait need not wake us; after a second of them we sleep. */
@@ -290,4 +307,6 @@ wire_release(struct wire_ring *ring)
 	ring->tail += ring->peeked;
 	ring->peeked = 0;
 	__atomic_store_n(&ring->shared->tail, ring->tail, __ATOMIC_RELEASE);
+	if (ring->link->carried)
+		wire_carried_released(ring);
 }

@@ -29,6 +29,7 @@
 
 struct wire_link;
 struct wire_ring;
+struct wire_stream;
 
 /* What stands before each record. size is of the payload, in bytes; records begin at multiples of 32. */
 struct wire_record {
@@ -55,7 +56,7 @@ struct wire_channel {
 struct wire_record *wire_reserve(struct wire_ring *ring, uint32_t size);
 /* Publishes it; its size may have been made smaller than what was reserved. */
 void wire_publish(struct wire_ring *ring, struct wire_record *record);
-/* The same, and wakes a napping reader: for a record whose answer is awaited. */
+/* The same, and wakes a napping reader, or sends at once: for a record whose answer is awaited. */
 void wire_publish_wake(struct wire_ring *ring, struct wire_record *record);
 
 /* The oldest record: *header is a checked copy, the result points to its payload in the ring until wire_release(). NULL if none is
@@ -91,11 +92,63 @@ struct wire_link *wire_connect(const struct wire_address *address, const void *h
 
 /* A listening socket, close-on-exec; -1 with a sentence. A stale unix socket file is replaced, a live one is not. */
 int wire_listen(const struct wire_address *address, char error[256]);
-/* On an accepted connection: the bounded hello, within timeout_ms; its size, or -1 with a sentence. Allocates nothing. */
-long wire_hello_read(int fd, uint8_t hello[WIRE_HELLO_MAX], int timeout_ms, char error[256]);
-bool wire_hello_answer(int fd, const void *reply, size_t size);
-/* Makes a link of a connection whose hello was answered. The descriptor is the link's from then on, also on failure. */
-struct wire_link *wire_adopt(int fd, enum wire_kind kind, char error[256]);
+
+/* What a TLS server shows and whom it lets in: PEM files. */
+struct wire_tls_files {
+	const char *cert, *key;
+	const char *client_ca; /* who signed the certificates that clients must show; NULL: they need none */
+};
+/* Whether these files can be used; a sentence if not. */
+bool wire_tls_check(const struct wire_tls_files *files, char error[256]);
+/*
+ * On an accepted connection, whose descriptor is the stream's from then on: the TLS handshake if it is WIRE_TLS, within timeout_ms. NULL
+ * with a sentence; NULL with an empty one: it belongs to a link of another worker, which has it now.
+ */
+struct wire_stream *wire_accept(int fd, enum wire_kind kind, const struct wire_tls_files *files, int timeout_ms, char error[256]);
+void wire_stream_close(struct wire_stream *stream);
+/* The bounded hello, within timeout_ms; its size, or -1 with a sentence. Allocates nothing. */
+long wire_hello_read(struct wire_stream *stream, uint8_t hello[WIRE_HELLO_MAX], int timeout_ms, char error[256]);
+bool wire_hello_answer(struct wire_stream *stream, const void *reply, size_t size);
+/* Makes a link of a connection whose hello was answered. The stream is the link's from then on, also on failure. `files` outlives it. */
+struct wire_link *wire_adopt(struct wire_stream *stream, const struct wire_tls_files *files, char error[256]);
+
+/* ---- certificates --------------------------------------------------------------------------------------------------- */
+
+#define WIRE_PATH 4096
+#define WIRE_FINGERPRINT 72 /* "sha256:" and 64 hexadecimal digits */
+
+struct wire_certificate {
+	char cert[WIRE_PATH], key[WIRE_PATH]; /* files */
+	char fingerprint[WIRE_FINGERPRINT];
+};
+/* Whether this build and this machine have TLS; a sentence if not. */
+bool wire_tls_usable(char error[256]);
+/*
+ * DIR/cert.pem and DIR/key.pem: what is there, else a new EC key and a certificate of it, signed by itself, for this machine's names and
+ * `host` (may be NULL), valid for so many days. False with a sentence.
+ */
+bool wire_certificate_make(const char *folder, const char *host, int days, struct wire_certificate *made, char error[256]);
+bool wire_fingerprint(const char *path, char text[WIRE_FINGERPRINT], char error[256]);
+
+/* ---- bulk ------------------------------------------------------------------------------------------------------------ */
+
+/*
+ * Bytes of large copies go beside the rings, over connections of their own, straight from memory and into it. Each direction carries one
+ * transfer at a time, in the order of their numbers, which the caller tells the other side in a record. FARWARP_WIRE_STREAMS connections
+ * (1 to 8, 0: none; default: from the CPUs) share each transfer of WIRE_STRIPED bytes and more.
+ */
+#define WIRE_STRIPED (8u << 20)
+#define WIRE_PIECE (512u << 10) /* at most, of what the functions below are called with */
+
+/* Client: whether there are such connections; the first call makes them. Where they cannot be made: false, for good. */
+bool wire_bulk_usable(struct wire_link *link);
+/* Begins to send: waits for the transfer before, and gives this one's number. False: link dead. */
+bool wire_bulk_begin(struct wire_link *link, uint64_t *number);
+/* Sends the bytes at `bytes`, or, if that is NULL, what `piece` writes for each part. False: link dead. Ends what wire_bulk_begin() began. */
+typedef void (*wire_piece_fn)(void *user, size_t at, void *bytes, size_t size);
+bool wire_bulk_send(struct wire_link *link, const void *bytes, size_t size, wire_piece_fn piece, void *user);
+/* Receives transfer `number` into `bytes`, or, if that is NULL, gives each part to `piece`. Several threads may call it at a time. */
+bool wire_bulk_receive(struct wire_link *link, uint64_t number, void *bytes, size_t size, wire_piece_fn piece, void *user);
 
 /* Client: a new channel. NULL: link dead or out of memory or descriptors. */
 struct wire_channel *wire_channel_open(struct wire_link *link);
@@ -130,8 +183,8 @@ void wire_after_fork(struct wire_link *link);
 
 /*
  * For tests and benchmarks, read by wire_connect() from the environment: FARWARP_WIRE_RTT_US adds half of it to each direction (records
- * become visible that much later, in order, overlapping), FARWARP_WIRE_MBPS limits each direction's bytes. With either of them a unix
- * link carries its bytes like TCP does.
+ * become visible that much later, in order, overlapping), FARWARP_WIRE_MBPS limits each direction's bytes a second (in millions). With
+ * either of them a unix link carries its bytes like TCP does.
  */
 
 /* Counters, for reports and tests. */

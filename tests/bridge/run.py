@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """
-The bridge end to end: farwarp serve with its software GPU, programs behind it over unix and TCP, and what happens when one of them dies.
+The bridge end to end: farwarp serve with its software GPU, programs behind it over unix, TCP and TLS, and what happens when one of them dies.
 
     run.py --build BUILD [--native LIBRARY]
 
@@ -21,6 +21,7 @@ import sanitizer  # noqa: E402
 DEVICE_UNAVAILABLE, SYSTEM_NOT_READY = 46, 802
 # What cannot be right through this server: its device is configured by the server, and pinned memory over TCP is not the kernels'.
 NOT_HERE = {"unix": {"launch": {"clusters", "threads_appear_when_needed"}},
+            "tls": {"launch": {"clusters", "threads_appear_when_needed"}, "stream": {"memory_operations"}},
             "tcp": {"launch": {"clusters", "threads_appear_when_needed"}, "stream": {"memory_operations"}}}
 results = []
 
@@ -186,6 +187,74 @@ def bad_input(build, library, server, path, address):
     check("plain TCP beyond loopback needs --insecure", refused.returncode == 64 and "--insecure" in refused.stderr, refused.stderr)
 
 
+def refused(library, address, name, says, **environment):
+    client_ = client(library, address, **environment)
+    try:
+        out, log = client_.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        client_.kill()
+        out, log = client_.communicate()
+    check("tls: " + name, out.split()[:1] == [str(SYSTEM_NOT_READY)] and says in log and log.count("\n") == 1, out, log)
+
+
+def tls(build, library, folder, here):
+    """Over TLS: programs, deaths, and each way not to be let in, with its sentence."""
+    farwarp, own, other = os.path.join(build, "farwarp"), os.path.join(folder, "own"), os.path.join(folder, "other")
+    made = subprocess.run([farwarp, "serve", "--self-signed", other], capture_output=True, text=True, timeout=20)
+    if "built without TLS" in made.stderr or "needs OpenSSL" in made.stderr:
+        print("# skipped: tls: %s" % made.stderr.strip())
+        return
+    check("tls: a certificate is made and its key is its owner's alone",
+          made.returncode == 0 and os.stat(other + "/key.pem").st_mode & 0o777 == 0o600, made.stderr)
+    wrong = [w for w in made.stderr.split() if w.startswith("sha256:")][0]
+    port = free_port()
+    address = "tls:127.0.0.1:%d" % port
+    naked = subprocess.run([farwarp, "serve", "--listen", address, "--self-signed", own], capture_output=True, text=True, timeout=20,
+                           env={k: v for k, v in os.environ.items() if k != "FARWARP_TOKEN"})
+    check("tls: neither token nor client certificates needs --insecure", naked.returncode == 64 and "FARWARP_TOKEN" in naked.stderr, naked.stderr)
+    server = Server(build, [address], "--self-signed", own, FARWARP_TOKEN="right")
+    line = [l for l in server.text().splitlines() if "on the client:" in l]
+    settings = dict(w.split("=", 1) for w in line[0].split() if w.startswith("FARWARP_TLS_PIN=")) if line else {}
+    check("tls: what to type on the client is printed", len(settings) == 1 and address in line[0], server.text())
+    settings["FARWARP_TOKEN"] = "right"
+    os.environ.update(settings)
+    try:
+        programs(build, "tls", address, here)
+        until(lambda: not server.workers(), 3)
+        deaths(library, server, address)
+        until(lambda: not server.workers(), 3)
+    finally:
+        for name in settings:
+            del os.environ[name]
+    ca = {"FARWARP_TLS_CA": own + "/cert.pem", "FARWARP_TOKEN": "right"}
+    good = client(library, address, **ca)
+    out = good.stdout.readline().strip()
+    good.kill()
+    check("tls: its own certificate as authority", out == "0", out, good.communicate()[1])
+    refused(library, address, "an unknown authority", "FARWARP_TLS_CA", FARWARP_TOKEN="right")
+    refused(library, address, "the wrong fingerprint", "FARWARP_TLS_PIN", FARWARP_TOKEN="right", FARWARP_TLS_PIN=wrong)
+    refused(library, address, "a fingerprint that is none", "64 hexadecimal", FARWARP_TOKEN="right", FARWARP_TLS_PIN="sha256:12")
+    refused(library, address, "the wrong token", "token", **dict(ca, FARWARP_TOKEN="wrong"))
+    refused(library, address, "a file that is no authority", "FARWARP_TLS_CA", FARWARP_TLS_CA=os.path.abspath(__file__))
+    refused(library, "tcp" + address[3:], "plain TCP to it", "tls:", FARWARP_TOKEN="right")
+    check("tls: it ends on SIGTERM", server.stop() == 0)
+    server = Server(build, ["tls:127.0.0.2:%d" % port], "--self-signed", own, "--client-ca", other + "/cert.pem")
+    second = "tls:127.0.0.2:%d" % port
+    refused(library, second, "a certificate for another host", "not for 127.0.0.2", **ca)
+    pin = dict(FARWARP_TLS_PIN=settings["FARWARP_TLS_PIN"])
+    refused(library, second, "no client certificate", "FARWARP_TLS_CERT", **pin)
+    refused(library, second, "a client certificate that is not trusted", "--client-ca", FARWARP_TLS_CERT=own + "/cert.pem",
+            FARWARP_TLS_KEY=own + "/key.pem", **pin)
+    known = client(library, second, FARWARP_TLS_CERT=other + "/cert.pem", FARWARP_TLS_KEY=other + "/key.pem", **pin)
+    out = known.stdout.readline().strip()
+    known.kill()
+    check("tls: a client certificate that is trusted needs no token", out == "0", out, known.communicate()[1])
+    with socket.create_connection(("127.0.0.2", port)) as s:
+        begin = time.monotonic()
+        check("tls: who does not shake hands in time is let go", until(lambda: not server.workers(), 8), time.monotonic() - begin)
+    check("tls: it ends on SIGTERM too", server.stop() == 0)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
@@ -194,7 +263,8 @@ def main():
     Server.native = parser.parse_args().native
     here = os.path.dirname(os.path.abspath(__file__))
     library = os.path.join(build, "lib/libcuda.so.1")
-    for name in ("FARWARP_SERVER", "FARWARP_TOKEN", "FARWARP_DEVICE", "FARWARP_LOG"):
+    for name in ("FARWARP_SERVER", "FARWARP_TOKEN", "FARWARP_DEVICE", "FARWARP_LOG", "FARWARP_TLS_PIN", "FARWARP_TLS_CA", "FARWARP_TLS_CERT",
+                 "FARWARP_TLS_KEY"):
         os.environ.pop(name, None)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "gpu.sock")
@@ -232,6 +302,7 @@ def main():
             held.kill()
             out, _ = held.communicate()
         check("a supervisor that is killed takes its workers along", out.split()[:1] == [str(DEVICE_UNAVAILABLE)], out)
+        tls(build, library, folder, here)
     print("1..%d" % len(results))
     return 0 if all(results) else 1
 

@@ -46,8 +46,9 @@ start(void (*serve)(struct wire_link *), pid_t *child)
 		int fd = -1;
 		while ((fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) < 0)
 			usleep(1000);
-		struct wire_link *link = wire_hello_read(fd, got, 2000, error) == 16 && wire_hello_answer(fd, "welcome", 8)
-			? wire_adopt(fd, kind, error) : NULL;
+		struct wire_stream *stream = wire_accept(fd, kind, NULL, 2000, error);
+		struct wire_link *link = stream && wire_hello_read(stream, got, 2000, error) == 16 && wire_hello_answer(stream, "welcome", 8)
+			? wire_adopt(stream, NULL, error) : NULL;
 		if (link)
 			serve(link);
 		_exit(link ? 0 : 1);
