@@ -58,6 +58,7 @@ class Call:
         self.klass = self.needs = self.refuse = None
         self.custom = False     # answered by hand in src/client; no member in struct cuda_ops
         self.wire = ''          # how it is forwarded to a server; '': as its rows say
+        self.always = False     # outputs are written also when it fails
         self.wrap = False       # the same, but around a member of struct cuda_ops
         self.native = False     # nv_NAME is written by hand in src/native
         self.section = ''
@@ -122,6 +123,8 @@ def read_calls(path):
                     call.native = True
                 elif word[:5] == 'wire=' and word[5:] in WIRES:
                     call.wire = word[5:]
+                elif word == 'outputs=always':
+                    call.always = True
                 elif re.fullmatch(r'refuse=[A-Z_]+', word):
                     call.refuse = 'CUDA_ERROR_' + word[7:]
                 else:
@@ -511,9 +514,9 @@ def emit_call_rows(calls, types):
     for c in calls:
         wire = 'NONE' if c.refuse or c.custom else c.wire.upper() or 'ROWS'
         first = touches(c.params[0]) if c.params else 'OTHER'
-        out.append('\t[CALL_%s] = { "%s", CALL_CLASS_%s, %s, %d, CALL_WIRE_%s, %s, CALL_TOUCHES_%s },' % (
+        out.append('\t[CALL_%s] = { "%s", CALL_CLASS_%s, %s, %d, CALL_WIRE_%s, %s, CALL_TOUCHES_%s, %d },' % (
             c.name, c.name, c.klass.upper(), 'params_' + c.name if c.params else 'NULL', len(c.params), wire, touches_all(c),
-            first if first != 'OTHER' else 'ALL'))
+            first if first != 'OTHER' else 'ALL', int(c.always)))
     out.append('};')
     return '\n'.join(out) + '\n'
 

@@ -15,6 +15,7 @@ int fw_log_threshold = -1;
 void (*fw_log_observer)(enum fw_log_level level, const char *text);
 
 static int log_fd = STDERR_FILENO;
+static int written = FW_LOG_CALLS; /* lines beyond it are only observed */
 
 int
 fw_log_init(void)
@@ -43,6 +44,16 @@ fw_log_init(void)
 }
 
 void
+fw_log_observe(enum fw_log_level level)
+{
+	int threshold = fw_log_threshold >= 0 ? fw_log_threshold : fw_log_init();
+
+	written = threshold;
+	if (threshold < (int)level)
+		fw_log_threshold = (int)level;
+}
+
+void
 fw_log_write(enum fw_log_level level, const char *component, const char *format, ...)
 {
 	int saved = errno;
@@ -65,6 +76,10 @@ fw_log_write(enum fw_log_level level, const char *component, const char *format,
 	line[used] = 0;
 	if (fw_log_observer)
 		fw_log_observer(level, line + sizeof("farwarp: ") - 1);
+	if ((int)level > written) {
+		errno = saved;
+		return;
+	}
 	line[used++] = '\n';
 	/* One write a line, so that lines of several threads and processes do not mix. */
 	if (write(log_fd, line, (size_t)used) < 0)

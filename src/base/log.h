@@ -19,6 +19,9 @@ extern void (*fw_log_observer)(enum fw_log_level level, const char *text);
 
 int fw_log_init(void); /* reads FARWARP_LOG once; returns the threshold */
 
+/* Lines up to `level` reach the observer, also those that FARWARP_LOG hides: they are not written. */
+void fw_log_observe(enum fw_log_level level);
+
 static inline bool
 fw_log_on(enum fw_log_level level)
 {

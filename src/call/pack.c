@@ -234,7 +234,7 @@ call_unpack_reply(struct fw_cursor *in, enum cuda_call_id call, const void *cons
 	for (unsigned i = 0; i < desc->param_count && i < PARAMS_MAX; i++)
 		if (call_is_output(&desc->params[i]) && *(void *const *)args[i])
 			bytes_of(desc, &desc->params[i], args, &rooms[i]);
-	for (unsigned i = 0; result == CUDA_SUCCESS && i < desc->param_count && i < PARAMS_MAX; i++) {
+	for (unsigned i = 0; (result == CUDA_SUCCESS || desc->outputs_always) && i < desc->param_count && i < PARAMS_MAX; i++) {
 		const struct call_param *p = &desc->params[i];
 		void *pointer = call_is_output(p) ? *(void *const *)args[i] : NULL;
 		uint64_t count;
@@ -347,7 +347,7 @@ call_serve(const struct cuda_ops *ops, enum cuda_call_id call, struct fw_cursor 
 	}
 	CUresult result = invoke(ops, call, args);
 	call_put_u64(out, (uint64_t)(int64_t)result);
-	for (unsigned i = 0; result == CUDA_SUCCESS && i < desc->param_count; i++) {
+	for (unsigned i = 0; (result == CUDA_SUCCESS || desc->outputs_always) && i < desc->param_count; i++) {
 		const void *pointer = call_is_output(&desc->params[i]) ? *(const void *const *)args[i] : NULL;
 		if (pointer)
 			call_put_array(out, pointer, counts[i], desc->params[i].size);
@@ -377,6 +377,7 @@ call_protocol_hash(void)
 		hash = mix(hash, desc->name, strlen(desc->name) + 1);
 		hash = mix(hash, &desc->class, sizeof(desc->class));
 		hash = mix(hash, &desc->wire, sizeof(desc->wire));
+		hash = mix(hash, &desc->outputs_always, sizeof(desc->outputs_always));
 		for (unsigned i = 0; i < desc->param_count; i++) {
 			const struct call_param *p = &desc->params[i];
 			const int row[] = { (int)p->dir, (int)p->shape, p->other, p->more, p->size };

@@ -5,7 +5,7 @@
  *
  * Inputs, in the order of parameters: a value takes 8 bytes (a structure its size, rounded up to 8); behind each pointer that is read
  * (in, inout): an 8-byte element count, or ~0 for NULL, then the elements, padded to 8. An optional or unread output says with 8 bytes
- * whether it is wanted and its capacity. Outputs: CUresult (8 bytes), then, when it is success (or the row says always), each wanted
+ * whether it is wanted and its capacity. Outputs: CUresult (8 bytes), then, when it is success (or the table says always), each wanted
  * output likewise. Fixed-width little-endian; structures as api/cuda.types lays them out, pointers in them are not followed.
  */
 #ifndef CALL_PACK_H

@@ -17,7 +17,7 @@
 #include "cuda_ops.h"
 
 #define SESSION_MAGIC "farwarp"
-#define SESSION_REVISION 2 /* grows when the meaning of a record changes while its size does not; part of the protocol's hash */
+#define SESSION_REVISION 3 /* grows when the meaning of a record changes while its size does not; part of the protocol's hash */
 #define SESSION_VISIBLE_MAX 512
 #define SESSION_CHUNK (512u << 10)    /* bytes of a blob record or of a part of an answer */
 #define SESSION_BLOB_MAX (2ull << 30) /* of all inputs of one call */
@@ -29,13 +29,16 @@ enum {
 	SESSION_BLOB = 4,       /* the inputs came as blobs */
 	SESSION_MORE = 8,       /* an answer goes on in the next record */
 	SESSION_OUTPUT = 16,    /* not the answer, but what kernels printed before it */
+	SESSION_LOG = 32,       /* not the answer, but a line of the device's log before it; more: enum fw_log_level */
 };
 
 enum session_kind {
 	SESSION_BLOB_PART = CALL_COUNT, /* payload: the next part of the next call's inputs; more: bytes of all parts */
 	SESSION_PRIMARY_CONTEXT,        /* device; answers with the context */
-	SESSION_CALLBACKS,              /* this channel carries callbacks from now on: records to the client, answers back */
+	SESSION_CALLBACKS,              /* this channel carries requests to the client from now on, answers back; more: enum session_line */
 	SESSION_CALLBACK,               /* to the client: struct session_callback; the answer has no payload */
+	SESSION_FAR_READ,               /* to the client: struct session_far; answered by records of packed rows */
+	SESSION_FAR_WRITE,              /* to the client: struct session_far, then records of packed rows; the answer has no payload */
 	SESSION_FLUSH,                  /* answers when all that kernels printed was sent */
 	SESSION_MEMORY,                 /* struct session_memory: a host allocation in shared memory, or its end */
 	SESSION_KINDS
@@ -55,6 +58,7 @@ enum {
 struct session_hello {
 	struct session_version version;
 	uint32_t pid, flags;
+	uint32_t log, reserved;             /* log: enum fw_log_level, the lines of the device that the client wants */
 	char token[128];                    /* of the lease, NUL-terminated, or empty */
 	char visible[SESSION_VISIBLE_MAX];  /* NUL-terminated */
 };
@@ -70,6 +74,18 @@ struct session_welcome {
 /* A sentence for two versions that do not fit; `here` and `there`: "client", "server". */
 void session_mismatch(char *text, size_t size, const char *here, const struct session_version *mine, const char *there,
                       const struct session_version *other);
+
+/* Two lines to the client, so that a copy does not wait for a function of the program that takes long. */
+enum session_line { SESSION_LINE_FUNCTIONS, SESSION_LINE_MEMORY, SESSION_LINES };
+
+/*
+ * An address of the client's own memory, as a side of a copy that a worker makes: the worker asks for the bytes when the copy runs. Rows
+ * of `width` bytes, `pitch` bytes apart; they travel packed, in records of at most SESSION_CHUNK bytes.
+ */
+#define SESSION_FAR (1ull << 62)
+struct session_far {
+	uint64_t address, pitch, width, rows;
+};
 
 enum session_callback_kind { SESSION_HOST_FUNCTION, SESSION_STREAM_CALLBACK, SESSION_DESTRUCTOR };
 
@@ -88,6 +104,9 @@ struct session_launch {
 	uint32_t shared, cooperative;
 	uint32_t param_bytes, attribute_count;
 };
+
+/* How the parameters of a kernel node were given. */
+enum session_params { SESSION_PARAMS_NONE, SESSION_PARAMS_LIST, SESSION_PARAMS_BUFFER, SESSION_PARAMS_BOTH };
 
 struct session_memory {
 	uint64_t address, size, tag; /* the same address on both sides; tag: of the shared memory, 0: the allocation ends */

@@ -178,10 +178,31 @@ rm_send(struct rm_request *r)
 	return result;
 }
 
+/* "component: text" of the device's log, as a line of ours. */
+static void
+log_line(const struct wire_record *header, const uint8_t *payload)
+{
+	char text[2048];
+	size_t size = header->size < sizeof(text) ? header->size : sizeof(text) - 1;
+	int level = header->more < FW_LOG_DEBUG ? (int)header->more : FW_LOG_DEBUG;
+
+	for (size_t n = 0; n < size; n++)
+		text[n] = payload[n] < ' ' || payload[n] == 127 ? ' ' : (char)payload[n];
+	text[size] = 0;
+	char *colon = strstr(text, ": ");
+	if (colon)
+		*colon = 0;
+	fw_log((enum fw_log_level)level, colon ? text : "server", "%s", colon ? colon + 2 : text);
+}
+
 /* A part of an answer; false when out of memory. */
 static bool
 take_part(struct rm_request *r, const struct wire_record *header, const uint8_t *payload)
 {
+	if (header->flags & SESSION_LOG) {
+		log_line(header, payload);
+		return true;
+	}
 	if (header->flags & SESSION_OUTPUT) {
 		fwrite(payload, 1, header->size, stdout);
 		fflush(stdout);
@@ -217,9 +238,9 @@ rm_ask(struct rm_request *r, struct fw_cursor *in)
 		if (!payload)
 			return rm_lost();
 		mine->traffic.received += sizeof(header) + header.size;
-		if (header.kind != r->kind && !(header.flags & SESSION_OUTPUT))
+		if (header.kind != r->kind && !(header.flags & (SESSION_OUTPUT | SESSION_LOG)))
 			return rm_nonsense(r);
-		if (!(header.flags & (SESSION_MORE | SESSION_OUTPUT)))
+		if (!(header.flags & (SESSION_MORE | SESSION_OUTPUT | SESSION_LOG)))
 			break;
 		whole &= take_part(r, &header, payload);
 		wire_release(r->channel->from);
@@ -333,6 +354,12 @@ struct kept {
 static struct kept *kept_answers[KEPT];
 static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
 static int captures; /* atomic: streams whose capture began and has not ended */
+
+bool
+rm_may_capture(void)
+{
+	return __atomic_load_n(&captures, __ATOMIC_ACQUIRE) > 0;
+}
 
 static bool
 is_same_question(const struct kept *a, const struct kept *b, const uint8_t *inputs)
@@ -613,7 +640,7 @@ rm_open(const char *text, const struct cuda_ops **ops)
 {
 	struct wire_address address;
 	struct session_hello hello = { .version = { .magic = SESSION_MAGIC, .protocol = call_protocol_hash(), .version = FARWARP_VERSION },
-		.pid = (uint32_t)getpid() };
+		.pid = (uint32_t)getpid(), .log = (uint32_t)fw_log_threshold };
 	uint8_t reply[WIRE_HELLO_MAX];
 	size_t size = sizeof(reply);
 	const char *wish = getenv("FARWARP_STRICT"), *blocking = getenv("CUDA_LAUNCH_BLOCKING");

@@ -2,8 +2,9 @@
  * The device behind a server, as an implementation of struct cuda_ops: what its files share.
  *
  * remote.c packs and asks; calls that rows can say are generated (client_remote.inc), the others are written by hand in remote_copy.c
- * (host memory), remote_launch.c (kernels, callbacks), remote_module.c (images), remote_graph.c. Each has its other half of the same
- * name in src/server.
+ * (host memory), remote_batch.c (lists of copies), remote_launch.c (kernels), remote_callback.c (functions of the program),
+ * remote_module.c (images), remote_link.c (the linker), remote_graph.c (nodes, capture), remote_share.c (descriptors). Each has its other
+ * half of the same name in src/server.
  */
 #ifndef CL_REMOTE_H
 #define CL_REMOTE_H
@@ -107,6 +108,17 @@ bool rm_strict(void);
 /* Of the calling thread so far. */
 struct rm_traffic rm_traffic(void);
 
+/*
+ * remote_module.c: JIT options of a call, and what the worker brought back for them: sizes and times into `values`, logs into the buffers
+ * that they name (false: it sent nonsense). At most RM_OPTIONS_MAX; those that point into the program are CUDA_ERROR_NOT_SUPPORTED.
+ */
+#define RM_OPTIONS_MAX 64
+#define RM_OPTIONS_BYTES (32 + 12 * RM_OPTIONS_MAX)
+CUresult rm_put_options(struct call_writer *out, unsigned count, const CUjit_option *options, void *const *values);
+bool rm_take_options(struct fw_cursor *in, unsigned count, const CUjit_option *options, void **values);
+/* A file in memory from malloc, a NUL behind it. NULL: *result says why. */
+void *rm_read_file(const char *name, size_t *size, CUresult *result);
+
 /* The operations themselves, for calls that are made of others. */
 const struct cuda_ops *rm_ops_table(void);
 /* Grows with each call that may end an object of one of the kinds (CALL_TOUCHES_*) or change what the worker accepts of it: what was
@@ -124,6 +136,32 @@ rm_epoch(unsigned kinds)
 	return sum;
 }
 
+/* remote_callback.c: the worker can ask from now on. */
+CUresult rm_line_begin(enum session_line line);
+/* A function of this process as the worker may ask for its call, by what it was given and nothing else. */
+struct session_callback rm_callback(enum session_callback_kind kind, void *function, void *user);
+/* The worker may ask for the bytes of this memory from now on, for as long as the process lives. */
+CUresult rm_offer(uint64_t address, uint64_t size);
+
+/*
+ * remote_launch.c: a kernel's parameters as they lie in its parameter space, in memory from malloc (*bytes, NULL if there are none), for
+ * nodes. *how is an enum session_params. A function that is none gives none: the device says so.
+ */
+CUresult rm_gather(CUfunction f, void **params, void **extra, uint64_t *how, void **bytes, size_t *size);
+
+/*
+ * remote_copy.c: a side of a copy that the worker makes later, or in stream order: memory of this process becomes an address for which it
+ * asks (SESSION_FAR). rm_reach() is for a unified address of `size` bytes, the others for boxes.
+ */
+CUresult rm_reach(CUdeviceptr *address, size_t size);
+struct rm_side {
+	CUmemorytype type;
+	size_t x, y, z, pitch, height;
+};
+CUresult rm_reach_side(const struct rm_side *side, const void **host, CUdeviceptr *device, size_t width, size_t height, size_t depth);
+CUresult rm_reach_box(CUDA_MEMCPY3D *c); /* both sides */
+/* Whether some stream may be capturing: else none has to be asked. */
+bool rm_may_capture(void);
 /* remote_copy.c: whether host memory at `p` is shared with the worker at the same address. */
 bool rm_is_shared(const void *p, size_t size);
 

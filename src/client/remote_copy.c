@@ -289,10 +289,74 @@ host_place(const void *p, size_t size)
 	return rm_is_shared(p, size) ? PLACE_WORKER : PLACE_HERE;
 }
 
+/* Whether this process has memory at the address: else it is an address that was the device's, or none, and the worker says so. */
+static bool
+is_mapped(uint64_t p)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	unsigned char resident;
+
+	return mincore((void *)(uintptr_t)(p & ~(page - 1)), 1, &resident) == 0 || errno != ENOMEM;
+}
+
 static enum place
 any_place(uint64_t p, size_t size)
 {
-	return rm_is_shared((const void *)(uintptr_t)p, size) || is_device(p) ? PLACE_WORKER : PLACE_HERE;
+	return rm_is_shared((const void *)(uintptr_t)p, size) || is_device(p) || !is_mapped(p) ? PLACE_WORKER : PLACE_HERE;
+}
+
+CUresult
+rm_reach(CUdeviceptr *address, size_t size)
+{
+	if (!*address || any_place(*address, size) == PLACE_WORKER)
+		return CUDA_SUCCESS;
+	CUresult result = rm_offer(*address, size);
+	*address |= SESSION_FAR;
+	return result;
+}
+
+CUresult
+rm_reach_side(const struct rm_side *side, const void **host, CUdeviceptr *device, size_t width, size_t height, size_t depth)
+{
+	CUdeviceptr address = (CUdeviceptr)(uintptr_t)*host;
+	size_t row, rows, planes, bytes;
+
+	if ((side->type != CU_MEMORYTYPE_UNIFIED && side->type != CU_MEMORYTYPE_HOST) || !width || !height || !depth)
+		return CUDA_SUCCESS;
+	/* From the side's address to the end of its box. */
+	if (__builtin_add_overflow(side->x, width, &row) || __builtin_add_overflow(side->y, height, &rows) ||
+	    __builtin_add_overflow(side->z, depth, &planes) ||
+	    __builtin_mul_overflow(planes - 1, side->height > rows ? side->height : rows, &bytes) ||
+	    __builtin_add_overflow(bytes, rows - 1, &bytes) || __builtin_mul_overflow(bytes, side->pitch > row ? side->pitch : row, &bytes) ||
+	    __builtin_add_overflow(bytes, row, &bytes))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (side->type == CU_MEMORYTYPE_UNIFIED)
+		return rm_reach(device, bytes);
+	CUresult result = rm_reach(&address, bytes);
+	*host = (const void *)(uintptr_t)address;
+	return result;
+}
+
+CUresult
+rm_reach_box(CUDA_MEMCPY3D *c)
+{
+	struct rm_side src = { c->srcMemoryType, c->srcXInBytes, c->srcY, c->srcZ, c->srcPitch, c->srcHeight };
+	struct rm_side dst = { c->dstMemoryType, c->dstXInBytes, c->dstY, c->dstZ, c->dstPitch, c->dstHeight };
+
+	CUresult result = rm_reach_side(&src, &c->srcHost, &c->srcDevice, c->WidthInBytes, c->Height, c->Depth);
+	if (result != CUDA_SUCCESS)
+		return result;
+	return rm_reach_side(&dst, (const void **)&c->dstHost, &c->dstDevice, c->WidthInBytes, c->Height, c->Depth);
+}
+
+/* Copies into a graph that is being captured read and write this process's memory when the graph runs, not now. */
+static bool
+is_capturing(CUstream stream)
+{
+	CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+
+	return rm_may_capture() && rm_ops_table()->cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS &&
+	       status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
 /* ---- rows of bytes ------------------------------------------------------------------------------------------------- */
@@ -377,6 +441,14 @@ copy(bool async, uint64_t dst, enum place to, uint64_t src, enum place from, siz
 		return CUDA_SUCCESS;
 	if (to == PLACE_WORKER && from == PLACE_WORKER)
 		return copy_there(async, dst, src, size, stream);
+	if (async && is_capturing(stream)) {
+		CUresult result = to == PLACE_HERE ? rm_offer(dst, size) : CUDA_SUCCESS;
+		if (result == CUDA_SUCCESS && from == PLACE_HERE)
+			result = rm_offer(src, size);
+		dst |= to == PLACE_HERE ? SESSION_FAR : 0;
+		src |= from == PLACE_HERE ? SESSION_FAR : 0;
+		return result == CUDA_SUCCESS ? copy_there(true, dst, src, size, stream) : result;
+	}
 	if (to == PLACE_WORKER)
 		return copy_in(async, dst, (const uint8_t *)(uintptr_t)src, size, stream);
 	if (from == PLACE_WORKER)
@@ -488,6 +560,24 @@ side_is_here(CUmemorytype *type, const void *host, CUdeviceptr *device, size_t s
 	return false;
 }
 
+/* A copy into a graph that is being captured: the worker gets the addresses and asks for the rows when the graph runs. */
+static CUresult
+capture_box(enum cuda_call_id call, const CUDA_MEMCPY3D *given, CUstream stream)
+{
+	CUDA_MEMCPY3D c = *given;
+	struct rm_request r;
+
+	CUresult result = rm_reach_box(&c);
+	if (result != CUDA_SUCCESS)
+		return result;
+	rm_begin(&r, (uint16_t)call, sizeof(c) + 32);
+	call_put(&r.out, &c, sizeof(c));
+	call_put_u64(&r.out, (uint64_t)(uintptr_t)stream);
+	call_put_u64(&r.out, 0);
+	call_put_u64(&r.out, 0);
+	return rm_do(&r);
+}
+
 /*
  * `call` is the 3-D, or a 2-D copy; *c holds either. The worker gets the structure with host sides rewritten to packed rows, then, for a
  * source here, the rows.
@@ -503,6 +593,8 @@ copy_box(enum cuda_call_id call, const CUDA_MEMCPY3D *given, CUstream stream)
 
 	if (bytes == 0)
 		return CUDA_SUCCESS;
+	if ((call == CALL_cuMemcpy2DAsync_v2 || call == CALL_cuMemcpy3DAsync_v2) && is_capturing(stream))
+		return capture_box(call, given, stream);
 	size_t one = c.WidthInBytes; /* enough to say where a side lies */
 	bool from_here = side_is_here(&c.srcMemoryType, c.srcHost, &c.srcDevice, one, &src);
 	bool to_here = side_is_here(&c.dstMemoryType, c.dstHost, &c.dstDevice, one, &dst);

@@ -1,5 +1,5 @@
 /*
- * Kernel launches over the wire, and functions of this process that the device calls.
+ * Kernel launches over the wire, and occupancy.
  *
  * A launch is a record with the parameters' bytes, gathered by the layout that the worker told when the function was first launched. The
  * first launch of a function with some shape on some stream is awaited: so the errors that CUDA reports at once (geometry, handles,
@@ -140,6 +140,49 @@ hash_attributes(const CUlaunchAttribute *attributes, unsigned count)
 
 /* ---- launches ------------------------------------------------------------------------------------------------------ */
 
+/* Pairs of a number and a value: 1 the buffer, 2 its size, 0 the end. */
+static CUresult
+read_extra(void **extra, const void **buffer, size_t *size)
+{
+	for (; *extra; extra += 2) {
+		if (*extra == (void *)1)
+			*buffer = extra[1];
+		else if (*extra == (void *)2 && extra[1])
+			*size = *(const size_t *)extra[1];
+		else
+			return CUDA_ERROR_INVALID_VALUE;
+	}
+	return *size > PARAM_MAX || (*size && !*buffer) ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult
+rm_gather(CUfunction f, void **params, void **extra, uint64_t *how, void **bytes, size_t *size)
+{
+	const struct layout *layout = NULL;
+	const void *buffer = NULL;
+	CUresult result = CUDA_SUCCESS;
+
+	*how = params && extra ? SESSION_PARAMS_BOTH : params ? SESSION_PARAMS_LIST : extra ? SESSION_PARAMS_BUFFER : SESSION_PARAMS_NONE;
+	*bytes = NULL;
+	*size = 0;
+	if (*how == SESSION_PARAMS_BUFFER)
+		result = read_extra(extra, &buffer, size);
+	else if (*how == SESSION_PARAMS_LIST && !(layout = layout_of(f, &result)))
+		return rm_thread() ? CUDA_SUCCESS : result;
+	if (layout)
+		*size = layout->bytes;
+	if (result != CUDA_SUCCESS || !*size)
+		return result;
+	uint8_t *block = *bytes = calloc(1, *size);
+	if (!block)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (buffer)
+		memcpy(block, buffer, *size);
+	for (uint32_t n = 0; layout && n < layout->count; n++)
+		memcpy(block + layout->params[n].offset, params[n], layout->params[n].size);
+	return CUDA_SUCCESS;
+}
+
 static CUresult
 send_launch(const CUlaunchConfig *c, CUfunction f, bool cooperative, void **params, void **extra)
 {
@@ -155,17 +198,9 @@ send_launch(const CUlaunchConfig *c, CUfunction f, bool cooperative, void **para
 	if (params && extra)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (extra) {
-		/* Pairs of a number and a value: 1 the buffer, 2 its size, 0 the end. */
-		for (; *extra; extra += 2) {
-			if (*extra == (void *)1)
-				buffer = extra[1];
-			else if (*extra == (void *)2 && extra[1])
-				buffer_bytes = *(const size_t *)extra[1];
-			else
-				return CUDA_ERROR_INVALID_VALUE;
-		}
-		if (buffer_bytes > PARAM_MAX || (buffer_bytes && !buffer))
-			return CUDA_ERROR_INVALID_VALUE;
+		result = read_extra(extra, &buffer, &buffer_bytes);
+		if (result != CUDA_SUCCESS)
+			return result;
 	} else {
 		layout = layout_of(f, &result);
 		if (!layout)
@@ -247,114 +282,6 @@ rm_cuFuncGetParamInfo(CUfunction func, size_t paramIndex, size_t *paramOffset, s
 	return CUDA_SUCCESS;
 }
 
-/* ---- functions of this process ------------------------------------------------------------------------------------- */
-
-static pthread_mutex_t callback_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct wire_channel *callback_channel; /* guarded by callback_lock until it is set */
-
-/* False: not what this process asked for; nothing was called. */
-static bool
-run_callback(const struct session_callback *c)
-{
-	if (!rm_sealed(&c->kind, 3, c->seal))
-		return false;
-	switch ((enum session_callback_kind)c->kind) {
-	case SESSION_HOST_FUNCTION:
-	case SESSION_DESTRUCTOR:
-		((CUhostFn)(uintptr_t)c->function)((void *)(uintptr_t)c->user);
-		break;
-	case SESSION_STREAM_CALLBACK:
-		((CUstreamCallback)(uintptr_t)c->function)((CUstream)(uintptr_t)c->stream, (CUresult)c->status, (void *)(uintptr_t)c->user);
-		break;
-	}
-	return true;
-}
-
-/* Runs what the worker asks for, one after the other, until the link ends. */
-static void *
-callback_main(void *argument)
-{
-	struct wire_channel *channel = argument;
-	struct wire_record header;
-	const uint8_t *payload;
-
-	while ((payload = wire_wait(channel->from, &header, -1))) {
-		struct session_callback callback;
-		bool whole = header.kind == SESSION_CALLBACK && header.size == sizeof(callback);
-		if (whole)
-			memcpy(&callback, payload, sizeof(callback));
-		wire_release(channel->from);
-		if (!whole || !run_callback(&callback)) {
-			wire_kill(channel->link, "it asked for the call of a function that it was never given");
-			break;
-		}
-		struct wire_record *done = wire_reserve(channel->to, 0);
-		if (!done)
-			break;
-		*done = (struct wire_record){ .kind = SESSION_CALLBACK };
-		wire_publish_wake(channel->to, done);
-	}
-	return NULL;
-}
-
-/* The channel for callbacks and the thread that serves it, once a process. */
-static CUresult
-begin_callbacks(void)
-{
-	pthread_t thread;
-	CUresult result = CUDA_SUCCESS;
-
-	pthread_mutex_lock(&callback_lock);
-	if (!callback_channel) {
-		struct wire_channel *channel = wire_channel_open(rm_link());
-		struct wire_record *record = channel ? wire_reserve(channel->to, 0) : NULL;
-		if (!record) {
-			result = rm_lost();
-		} else {
-			*record = (struct wire_record){ .kind = SESSION_CALLBACKS };
-			wire_publish_wake(channel->to, record);
-			if (pthread_create(&thread, NULL, callback_main, channel) == 0) {
-				pthread_detach(thread);
-				callback_channel = channel;
-			} else {
-				result = CUDA_ERROR_OUT_OF_MEMORY;
-			}
-		}
-	}
-	pthread_mutex_unlock(&callback_lock);
-	return result;
-}
-
-static CUresult
-send_callback(uint16_t call, enum session_callback_kind kind, CUstream stream, void *function, void *user)
-{
-	struct session_callback callback = { .kind = kind, .function = (uint64_t)(uintptr_t)function, .user = (uint64_t)(uintptr_t)user,
-		.stream = (uint64_t)(uintptr_t)stream };
-	struct rm_request r;
-	CUresult result = begin_callbacks();
-
-	if (result != CUDA_SUCCESS)
-		return result;
-	callback.seal = rm_seal(&callback.kind, 3);
-	rm_begin(&r, call, sizeof(callback));
-	call_put(&r.out, &callback, sizeof(callback));
-	return rm_do(&r);
-}
-
-CUresult
-rm_cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void *userData)
-{
-	return fn ? send_callback(CALL_cuLaunchHostFunc, SESSION_HOST_FUNCTION, hStream, (void *)fn, userData) : CUDA_ERROR_INVALID_VALUE;
-}
-
-CUresult
-rm_cuStreamAddCallback(CUstream hStream, CUstreamCallback callback, void *userData, unsigned flags)
-{
-	if (!callback || flags)
-		return CUDA_ERROR_INVALID_VALUE;
-	return send_callback(CALL_cuStreamAddCallback, SESSION_STREAM_CALLBACK, hStream, (void *)callback, userData);
-}
-
 /* ---- occupancy ----------------------------------------------------------------------------------------------------- */
 
 /*
@@ -400,4 +327,38 @@ rm_cuOccupancyMaxPotentialBlockSize(int *minGridSize, int *blockSize, CUfunction
 {
 	return rm_cuOccupancyMaxPotentialBlockSizeWithFlags(minGridSize, blockSize, func, blockSizeToDynamicSMemSize, dynamicSMemSize,
 	                                                    blockSizeLimit, 0);
+}
+
+static CUresult
+ask_clusters(enum cuda_call_id call, int *number, CUfunction func, const CUlaunchConfig *config)
+{
+	struct rm_request r;
+	struct fw_cursor in;
+
+	if (!config)
+		return CUDA_ERROR_INVALID_VALUE;
+	CUlaunchConfig sent = *config;
+	size_t count = sent.attrs ? sent.numAttrs : 0;
+	sent.attrs = NULL;
+	rm_begin(&r, (uint16_t)call, 32 + sizeof(sent) + count * sizeof(CUlaunchAttribute));
+	call_put_u64(&r.out, (uint64_t)(uintptr_t)func);
+	call_put(&r.out, &sent, sizeof(sent));
+	call_put_array(&r.out, config->attrs, config->attrs ? count : 1, sizeof(CUlaunchAttribute));
+	CUresult result = rm_ask(&r, &in);
+	if (result == CUDA_SUCCESS)
+		*number = (int)call_get_u64(&in);
+	rm_end(&r);
+	return result;
+}
+
+CUresult
+rm_cuOccupancyMaxPotentialClusterSize(int *clusterSize, CUfunction func, const CUlaunchConfig *config)
+{
+	return ask_clusters(CALL_cuOccupancyMaxPotentialClusterSize, clusterSize, func, config);
+}
+
+CUresult
+rm_cuOccupancyMaxActiveClusters(int *numClusters, CUfunction func, const CUlaunchConfig *config)
+{
+	return ask_clusters(CALL_cuOccupancyMaxActiveClusters, numClusters, func, config);
 }

@@ -14,7 +14,6 @@
 #include "client/remote.h"
 #include "image/image.h"
 
-#define OPTIONS_MAX 64
 #define LOG_MAX (1u << 20) /* bytes of a log buffer that are asked for */
 
 /* ---- the bytes of an image ----------------------------------------------------------------------------------------- */
@@ -93,9 +92,8 @@ put_parts(struct call_writer *out, const struct parts *parts)
 		call_put_array(out, parts->part[n].data, parts->part[n].size, 1);
 }
 
-/* A file as an image in memory; unmap it with its size. NULL: no such file. A NUL follows a text. */
-static void *
-read_file(const char *name, size_t *size, CUresult *result)
+void *
+rm_read_file(const char *name, size_t *size, CUresult *result)
 {
 	struct stat st;
 	int fd = open(name, O_RDONLY | O_CLOEXEC);
@@ -140,13 +138,13 @@ points_elsewhere(CUjit_option option)
 	}
 }
 
-static CUresult
-put_options(struct call_writer *out, unsigned count, const CUjit_option *options, void *const *values)
+CUresult
+rm_put_options(struct call_writer *out, unsigned count, const CUjit_option *options, void *const *values)
 {
-	uint32_t numbers[OPTIONS_MAX];
-	uint64_t slots[OPTIONS_MAX];
+	uint32_t numbers[RM_OPTIONS_MAX];
+	uint64_t slots[RM_OPTIONS_MAX];
 
-	if (count > OPTIONS_MAX || (count && (!options || !values)))
+	if (count > RM_OPTIONS_MAX || (count && (!options || !values)))
 		return CUDA_ERROR_INVALID_VALUE;
 	for (unsigned n = 0; n < count; n++) {
 		if (points_elsewhere(options[n])) {
@@ -164,8 +162,8 @@ put_options(struct call_writer *out, unsigned count, const CUjit_option *options
 }
 
 /* What the options brought back: sizes and times into their slots, logs into their buffers. */
-static bool
-take_options(struct fw_cursor *in, unsigned count, const CUjit_option *options, void **values)
+bool
+rm_take_options(struct fw_cursor *in, unsigned count, const CUjit_option *options, void **values)
 {
 	uint64_t slot_count, log_size[2];
 	const uint64_t *slots = call_get_array(in, 8, &slot_count);
@@ -221,15 +219,15 @@ load(enum cuda_call_id call, uint64_t *handle, const void *image, unsigned count
 	struct rm_request r;
 	struct fw_cursor in;
 
-	if (library_count > OPTIONS_MAX || (library_count && (!library_options || !library_values)))
+	if (library_count > RM_OPTIONS_MAX || (library_count && (!library_options || !library_values)))
 		return CUDA_ERROR_INVALID_VALUE;
 	CUresult result = find_parts(image, &parts);
 	if (result != CUDA_SUCCESS)
 		return result;
-	rm_begin(&r, (uint16_t)call, parts_bound(&parts) + 64 + 2 * 24 * OPTIONS_MAX);
+	rm_begin(&r, (uint16_t)call, parts_bound(&parts) + 64 + 2 * 24 * RM_OPTIONS_MAX);
 	put_parts(&r.out, &parts);
 	free(parts.part);
-	result = put_options(&r.out, count, options, values);
+	result = rm_put_options(&r.out, count, options, values);
 	if (call == CALL_cuLibraryLoadData) {
 		/* HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE points into the program: it says nothing that the worker needs. */
 		unsigned preserved = 0;
@@ -243,7 +241,7 @@ load(enum cuda_call_id call, uint64_t *handle, const void *image, unsigned count
 	}
 	result = rm_ask(&r, &in);
 	*handle = call_get_u64(&in);
-	if (!take_options(&in, count, options, values) && result == CUDA_SUCCESS)
+	if (!rm_take_options(&in, count, options, values) && result == CUDA_SUCCESS)
 		result = rm_nonsense(&r);
 	rm_end(&r);
 	return result;
@@ -277,7 +275,7 @@ rm_cuModuleLoad(CUmodule *module, const char *fname)
 {
 	size_t size;
 	CUresult result;
-	void *image = fname ? read_file(fname, &size, &result) : NULL;
+	void *image = fname ? rm_read_file(fname, &size, &result) : NULL;
 
 	if (!fname)
 		return CUDA_ERROR_INVALID_VALUE;
@@ -306,7 +304,7 @@ rm_cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_option 
 {
 	size_t size;
 	CUresult result;
-	void *image = fileName ? read_file(fileName, &size, &result) : NULL;
+	void *image = fileName ? rm_read_file(fileName, &size, &result) : NULL;
 
 	if (!fileName)
 		return CUDA_ERROR_INVALID_VALUE;
@@ -373,4 +371,18 @@ CUresult
 rm_cuKernelGetName(const char **name, CUkernel hfunc)
 {
 	return ask_name(CALL_cuKernelGetName, name, (uint64_t)(uintptr_t)hfunc);
+}
+
+/* A function that host and device share could not be called here: what the worker finds wrong with the question is the answer. */
+CUresult
+rm_cuLibraryGetUnifiedFunction(void **fptr, CUlibrary library, const char *symbol)
+{
+	struct rm_request r;
+
+	(void)fptr;
+	rm_begin(&r, CALL_cuLibraryGetUnifiedFunction, 32 + (symbol ? strlen(symbol) : 0));
+	call_put_u64(&r.out, (uint64_t)(uintptr_t)library);
+	call_put_string(&r.out, symbol);
+	CUresult result = rm_do(&r);
+	return result == CUDA_SUCCESS ? CUDA_ERROR_NOT_SUPPORTED : result;
 }

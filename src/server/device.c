@@ -88,12 +88,23 @@ open_native(const struct sv_options *options, const struct session_hello *hello,
 	return result;
 }
 
+static bool has_far;
+
+bool
+sv_reaches_far(void)
+{
+	return has_far;
+}
+
 static CUresult
 open_soft(struct session_welcome *welcome, const struct cuda_ops **ops)
 {
 	struct sw_config config = { .cc = 86 };
 	CUresult result = sw_settings(&config) ? sw_open(&config, ops) : CUDA_ERROR_INVALID_VALUE;
 
+	has_far = result == CUDA_SUCCESS;
+	if (has_far)
+		sw_far_install(&sv_far);
 	if (result == CUDA_SUCCESS)
 		snprintf(welcome->text, sizeof(welcome->text), "software GPU, compute capability %u.%u", config.cc / 10, config.cc % 10);
 	else

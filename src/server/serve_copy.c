@@ -69,6 +69,14 @@ take_arrival(struct sv_call *call, uint64_t tag, struct arrival *taken)
 	return false;
 }
 
+int
+sv_descriptor_take(struct sv_call *call, uint64_t tag)
+{
+	struct arrival arrival;
+
+	return take_arrival(call, tag, &arrival) ? arrival.fd : -1;
+}
+
 /* With the lock held. */
 static struct shared **
 find_shared(uint64_t address, uint64_t size)
@@ -148,25 +156,59 @@ sv_serve_memory(struct sv_call *call, CUresult *result)
  * An address range that a copy may touch in this process, which takes unified addresses for its own memory otherwise: what the client
  * shares, or what is the device's (several allocations in a row, where memory was mapped piece by piece).
  */
-static bool
-may_touch(struct sv_call *call, uint64_t address, uint64_t size)
+CUresult
+sv_may_touch(struct sv_call *call, uint64_t address, uint64_t size)
 {
 	CUdeviceptr base = 0;
 	size_t range = 0;
 
+	if (address & SESSION_FAR && !sv_reaches_far()) {
+		fw_warn_once("worker", "copies of pageable memory in graphs and batches need the software GPU: use pinned memory (cuMemHostAlloc)");
+		return CUDA_ERROR_NOT_SUPPORTED;
+	}
+	if (!address || address & SESSION_FAR)
+		return CUDA_SUCCESS; /* the device says what is wrong with it */
 	pthread_mutex_lock(&lock);
 	bool shared = find_shared(address, size) != NULL;
 	pthread_mutex_unlock(&lock);
 	if (shared)
-		return true;
+		return CUDA_SUCCESS;
 	while (call->ops->cuMemGetAddressRange_v2(&base, &range, address) == CUDA_SUCCESS && address - base < range) {
 		uint64_t left = range - (address - base);
 		if (size <= left)
-			return true;
+			return CUDA_SUCCESS;
 		address += left;
 		size -= left;
 	}
-	return false;
+	return CUDA_ERROR_INVALID_VALUE;
+}
+
+/* One side of a box: what the client says of it. */
+struct side {
+	CUmemorytype type;
+	uint64_t address, x, y, z, pitch, height;
+};
+
+CUresult
+sv_may_touch_box(struct sv_call *call, const CUDA_MEMCPY3D *c, bool is_source)
+{
+	struct side side = is_source
+		? (struct side){ c->srcMemoryType, c->srcDevice, c->srcXInBytes, c->srcY, c->srcZ, c->srcPitch, c->srcHeight }
+		: (struct side){ c->dstMemoryType, c->dstDevice, c->dstXInBytes, c->dstY, c->dstZ, c->dstPitch, c->dstHeight };
+	uint64_t rows, planes, row, bytes, end;
+
+	if (side.type == CU_MEMORYTYPE_HOST)
+		side.address = (uint64_t)(uintptr_t)(is_source ? c->srcHost : c->dstHost);
+	if ((side.type != CU_MEMORYTYPE_HOST && side.type != CU_MEMORYTYPE_UNIFIED) || !c->WidthInBytes || !c->Height || !c->Depth)
+		return CUDA_SUCCESS; /* the device checks its own memory */
+	if (__builtin_add_overflow(side.y, c->Height, &rows) || __builtin_add_overflow(side.z, c->Depth, &planes) ||
+	    __builtin_add_overflow(side.x, c->WidthInBytes, &row))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (__builtin_mul_overflow(planes - 1, side.height > rows ? side.height : rows, &bytes) ||
+	    __builtin_add_overflow(bytes, rows - 1, &bytes) || __builtin_mul_overflow(bytes, side.pitch > row ? side.pitch : row, &bytes) ||
+	    __builtin_add_overflow(bytes, row, &bytes) || __builtin_add_overflow(side.address, bytes, &end))
+		return CUDA_ERROR_INVALID_VALUE;
+	return sv_may_touch(call, side.address, bytes);
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------------------- */
@@ -179,9 +221,10 @@ copy_there(struct sv_call *call, bool async, CUresult *result)
 
 	if (call->in.bad)
 		return false;
-	if (!may_touch(call, dst, size) || !may_touch(call, src, size))
-		*result = CUDA_ERROR_INVALID_VALUE;
-	else
+	*result = sv_may_touch(call, dst, size);
+	if (*result == CUDA_SUCCESS)
+		*result = sv_may_touch(call, src, size);
+	if (*result == CUDA_SUCCESS)
 		*result = async ? call->ops->cuMemcpyAsync(dst, src, size, stream) : call->ops->cuMemcpy(dst, src, size);
 	return true;
 }
@@ -274,58 +317,36 @@ sv_cuMemcpyDtoHAsync_v2(struct sv_call *call, CUresult *result)
 
 /* ---- boxes --------------------------------------------------------------------------------------------------------- */
 
-/* One side of a box: what the client says of it. */
-struct side {
-	CUmemorytype type;
-	uint64_t device, x, y, z, pitch, height;
-};
-
-/* Whether all that a side with a unified address reaches may be touched. */
-static bool
-may_touch_box(struct sv_call *call, const struct side *side, const CUDA_MEMCPY3D *c)
-{
-	uint64_t rows, planes, row, bytes, end;
-
-	if (__builtin_add_overflow(side->y, c->Height, &rows) || __builtin_add_overflow(side->z, c->Depth, &planes) ||
-	    __builtin_add_overflow(side->x, c->WidthInBytes, &row))
-		return false;
-	if (__builtin_mul_overflow(planes - 1, side->height > rows ? side->height : rows, &bytes) ||
-	    __builtin_add_overflow(bytes, rows - 1, &bytes) || __builtin_mul_overflow(bytes, side->pitch > row ? side->pitch : row, &bytes) ||
-	    __builtin_add_overflow(bytes, row, &bytes) || __builtin_add_overflow(side->device, bytes, &end))
-		return false;
-	return may_touch(call, side->device, bytes);
-}
-
 /*
- * Where the sides lie in this process. A host side travels as packed rows: what the client says of its pitch, height and offsets is not
- * looked at, as nothing around the rows is the client's. False for a side that names memory of this process, or rows for another side.
+ * Where the sides lie in this process. A host side that travels as packed rows: what the client says of its pitch, height and offsets is
+ * not looked at, as nothing around the rows is the client's. Without rows the side may name what the client may touch.
  */
-static bool
+static CUresult
 settle_source(struct sv_call *call, CUDA_MEMCPY3D *c, const void *rows)
 {
-	struct side side = { c->srcMemoryType, c->srcDevice, c->srcXInBytes, c->srcY, c->srcZ, c->srcPitch, c->srcHeight };
-
+	if (!rows)
+		return sv_may_touch_box(call, c, true);
+	if (c->srcMemoryType != CU_MEMORYTYPE_HOST)
+		return CUDA_ERROR_INVALID_VALUE;
 	c->srcHost = rows;
-	if (side.type != CU_MEMORYTYPE_HOST)
-		return !rows && (side.type != CU_MEMORYTYPE_UNIFIED || may_touch_box(call, &side, c));
 	c->srcXInBytes = c->srcY = c->srcZ = c->srcLOD = 0;
 	c->srcPitch = c->WidthInBytes;
 	c->srcHeight = c->Height;
-	return rows != NULL;
+	return CUDA_SUCCESS;
 }
 
-static bool
+static CUresult
 settle_target(struct sv_call *call, CUDA_MEMCPY3D *c, void *rows)
 {
-	struct side side = { c->dstMemoryType, c->dstDevice, c->dstXInBytes, c->dstY, c->dstZ, c->dstPitch, c->dstHeight };
-
+	if (!rows)
+		return sv_may_touch_box(call, c, false);
+	if (c->dstMemoryType != CU_MEMORYTYPE_HOST)
+		return CUDA_ERROR_INVALID_VALUE;
 	c->dstHost = rows;
-	if (side.type != CU_MEMORYTYPE_HOST)
-		return !rows && (side.type != CU_MEMORYTYPE_UNIFIED || may_touch_box(call, &side, c));
 	c->dstXInBytes = c->dstY = c->dstZ = c->dstLOD = 0;
 	c->dstPitch = c->WidthInBytes;
 	c->dstHeight = c->Height;
-	return rows != NULL;
+	return CUDA_SUCCESS;
 }
 
 static CUDA_MEMCPY2D
@@ -376,12 +397,15 @@ copy_box(struct sv_call *call, CUresult *result)
 		return false;
 	uint8_t *answer = out_size ? malloc(out_size + 8) : NULL;
 	bool async = call->id == CALL_cuMemcpy2DAsync_v2 || call->id == CALL_cuMemcpy3DAsync_v2;
-	*result = CUDA_ERROR_INVALID_VALUE;
 	if (async && (in_size || out_size) && is_capturing(call, stream))
 		*result = CUDA_ERROR_NOT_SUPPORTED;
 	else if (out_size && !answer)
 		*result = CUDA_ERROR_OUT_OF_MEMORY;
-	else if (settle_source(call, &c, rows_in) && settle_target(call, &c, answer ? answer + 8 : NULL))
+	else
+		*result = settle_source(call, &c, rows_in);
+	if (*result == CUDA_SUCCESS)
+		*result = settle_target(call, &c, answer ? answer + 8 : NULL);
+	if (*result == CUDA_SUCCESS)
 		*result = run_box(call, &c, stream);
 	if (answer && *result == CUDA_SUCCESS) /* in place of the scratch */
 		sv_answer_with(call, answer, out_size + 8);

@@ -1,11 +1,9 @@
 /*
- * The worker's half of src/client/remote_launch.c: kernel launches.
+ * The worker's half of src/client/remote_launch.c: kernel launches, and what a launch would be like.
  */
 #include <string.h>
 
 #include "server/server.h"
-
-#define PARAMS_MAX 8192
 
 bool
 sv_cuLaunchKernel(struct sv_call *call, CUresult *result)
@@ -44,19 +42,14 @@ sv_cuLaunchKernel(struct sv_call *call, CUresult *result)
 	return true;
 }
 
-/* All parameters of a function at once: an array of pairs of offset and size. */
-bool
-sv_cuFuncGetParamInfo(struct sv_call *call, CUresult *result)
+uint64_t
+sv_param_layout(const struct cuda_ops *ops, CUfunction f, uint32_t (*pairs)[2], CUresult *result)
 {
-	CUfunction f = (CUfunction)(uintptr_t)call_get_u64(&call->in);
-	uint32_t pairs[PARAMS_MAX][2];
 	uint64_t count = 0;
 
-	if (call->in.bad)
-		return false;
-	for (*result = CUDA_SUCCESS; count < PARAMS_MAX; count++) {
+	for (*result = CUDA_SUCCESS; count < SV_PARAMS_MAX; count++) {
 		size_t offset = 0, size = 0;
-		*result = call->ops->cuFuncGetParamInfo(f, count, &offset, &size);
+		*result = ops->cuFuncGetParamInfo(f, count, &offset, &size);
 		if (*result != CUDA_SUCCESS)
 			break;
 		pairs[count][0] = (uint32_t)offset;
@@ -64,6 +57,63 @@ sv_cuFuncGetParamInfo(struct sv_call *call, CUresult *result)
 	}
 	if (*result == CUDA_ERROR_INVALID_VALUE) /* there is no parameter of this number: that was all */
 		*result = CUDA_SUCCESS;
+	return count;
+}
+
+/* All parameters of a function at once: an array of pairs of offset and size. */
+bool
+sv_cuFuncGetParamInfo(struct sv_call *call, CUresult *result)
+{
+	CUfunction f = (CUfunction)(uintptr_t)call_get_u64(&call->in);
+	uint32_t pairs[SV_PARAMS_MAX][2];
+
+	if (call->in.bad)
+		return false;
+	uint64_t count = sv_param_layout(call->ops, f, pairs, result);
 	call_put_array(&call->out, pairs, count, sizeof(pairs[0]));
 	return true;
+}
+
+/* ---- occupancy ----------------------------------------------------------------------------------------------------- */
+
+/* A launch that is asked about: the function, then CUlaunchConfig without its list, then the list. */
+static bool
+get_config(struct sv_call *call, CUfunction *f, CUlaunchConfig *config)
+{
+	uint64_t count;
+
+	*f = (CUfunction)(uintptr_t)call_get_u64(&call->in);
+	const void *given = call_get(&call->in, sizeof(*config));
+	const CUlaunchAttribute *attributes = call_get_array(&call->in, sizeof(*attributes), &count);
+	if (call->in.bad)
+		return false;
+	memcpy(config, given, sizeof(*config));
+	config->attrs = (CUlaunchAttribute *)(uintptr_t)attributes;
+	return !attributes || count == config->numAttrs;
+}
+
+static bool
+ask_occupancy(struct sv_call *call, CUresult *result, CUresult (*ask)(int *, CUfunction, const CUlaunchConfig *))
+{
+	CUlaunchConfig config;
+	CUfunction f;
+	int number = 0;
+
+	if (!get_config(call, &f, &config))
+		return false;
+	*result = ask(&number, f, &config);
+	call_put_u64(&call->out, (uint64_t)number);
+	return true;
+}
+
+bool
+sv_cuOccupancyMaxPotentialClusterSize(struct sv_call *call, CUresult *result)
+{
+	return ask_occupancy(call, result, call->ops->cuOccupancyMaxPotentialClusterSize);
+}
+
+bool
+sv_cuOccupancyMaxActiveClusters(struct sv_call *call, CUresult *result)
+{
+	return ask_occupancy(call, result, call->ops->cuOccupancyMaxActiveClusters);
 }

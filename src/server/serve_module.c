@@ -8,7 +8,6 @@
 #include "image/image.h"
 #include "server/server.h"
 
-#define OPTIONS_MAX 64
 #define PARTS_MAX 65536
 #define LOG_MAX (1u << 20)
 #define WRAPPER_MAGIC 0x466243b1u
@@ -108,23 +107,15 @@ drop_image(struct image *image)
 
 /* ---- JIT options --------------------------------------------------------------------------------------------------- */
 
-struct options {
-	uint64_t count;
-	CUjit_option numbers[OPTIONS_MAX];
-	void *values[OPTIONS_MAX];
-	char *log[2]; /* information, errors */
-	uint32_t log_size[2];
-};
-
-static bool
-get_options(struct fw_cursor *in, struct options *o)
+bool
+sv_jit_get(struct fw_cursor *in, struct sv_jit *o)
 {
 	uint64_t values = 0;
 	const uint32_t *numbers = call_get_array(in, 4, &o->count);
 	const uint64_t *slots = call_get_array(in, 8, &values);
 	bool wanted[2] = { false, false };
 
-	if (in->bad || values != o->count || o->count > OPTIONS_MAX)
+	if (in->bad || values != o->count || o->count > SV_JIT_MAX)
 		return false;
 	for (uint64_t n = 0; n < o->count; n++) {
 		uint64_t slot;
@@ -164,10 +155,10 @@ get_options(struct fw_cursor *in, struct options *o)
 	return o->log[0] && o->log[1];
 }
 
-static void
-put_options(struct call_writer *out, struct options *o)
+void
+sv_jit_put(struct call_writer *out, const struct sv_jit *o)
 {
-	uint64_t slots[OPTIONS_MAX];
+	uint64_t slots[SV_JIT_MAX];
 
 	for (uint64_t n = 0; n < o->count; n++) {
 		bool log = o->numbers[n] == CU_JIT_INFO_LOG_BUFFER || o->numbers[n] == CU_JIT_ERROR_LOG_BUFFER;
@@ -180,8 +171,8 @@ put_options(struct call_writer *out, struct options *o)
 	}
 }
 
-static void
-drop_options(struct options *o)
+void
+sv_jit_drop(struct sv_jit *o)
 {
 	free(o->log[0]);
 	free(o->log[1]);
@@ -193,16 +184,16 @@ bool
 sv_cuModuleLoadDataEx(struct sv_call *call, CUresult *result)
 {
 	struct image image = { 0 };
-	struct options options = { 0 };
+	struct sv_jit options = { 0 };
 	CUmodule module = NULL;
-	bool ok = get_image(&call->in, &image, result) && get_options(&call->in, &options);
+	bool ok = get_image(&call->in, &image, result) && sv_jit_get(&call->in, &options);
 
 	if (ok && *result == CUDA_SUCCESS)
 		*result = call->ops->cuModuleLoadDataEx(&module, image.image, (unsigned)options.count, options.numbers, options.values);
 	call_put_u64(&call->out, (uint64_t)(uintptr_t)module);
 	if (ok)
-		put_options(&call->out, &options);
-	drop_options(&options);
+		sv_jit_put(&call->out, &options);
+	sv_jit_drop(&options);
 	drop_image(&image);
 	return ok;
 }
@@ -211,9 +202,9 @@ bool
 sv_cuLibraryLoadData(struct sv_call *call, CUresult *result)
 {
 	struct image image = { 0 };
-	struct options options = { 0 };
+	struct sv_jit options = { 0 };
 	CUlibrary library = NULL;
-	bool ok = get_image(&call->in, &image, result) && get_options(&call->in, &options);
+	bool ok = get_image(&call->in, &image, result) && sv_jit_get(&call->in, &options);
 
 	call_get_u64(&call->in); /* whether the program keeps the image: the worker's copy ends with the call all the same */
 	ok = ok && !call->in.bad;
@@ -221,8 +212,8 @@ sv_cuLibraryLoadData(struct sv_call *call, CUresult *result)
 		*result = call->ops->cuLibraryLoadData(&library, image.image, options.numbers, options.values, (unsigned)options.count, NULL, NULL, 0);
 	call_put_u64(&call->out, (uint64_t)(uintptr_t)library);
 	if (ok)
-		put_options(&call->out, &options);
-	drop_options(&options);
+		sv_jit_put(&call->out, &options);
+	sv_jit_drop(&options);
 	drop_image(&image);
 	return ok;
 }
@@ -252,5 +243,18 @@ sv_cuKernelGetName(struct sv_call *call, CUresult *result)
 		return false;
 	*result = call->ops->cuKernelGetName(&name, kernel);
 	call_put_string(&call->out, name ? name : "");
+	return true;
+}
+
+bool
+sv_cuLibraryGetUnifiedFunction(struct sv_call *call, CUresult *result)
+{
+	CUlibrary library = (CUlibrary)(uintptr_t)call_get_u64(&call->in);
+	const char *symbol = call_get_string(&call->in);
+	void *function;
+
+	if (call->in.bad)
+		return false;
+	*result = call->ops->cuLibraryGetUnifiedFunction(&function, library, symbol);
 	return true;
 }

@@ -75,14 +75,27 @@ void sv_part_send(struct sv_call *call, void *part, uint32_t size);
 /* Answers with memory of its own: 8 bytes for the CUresult first. */
 void sv_answer_with(struct sv_call *call, uint8_t *bytes, size_t size);
 
-/* serve_callback.c: the channel that carries callbacks, and what kernels print. */
-void sv_callbacks_take(struct wire_channel *channel);
+/* serve_callback.c: a channel that carries requests to the client; false: there is no such line, or it is there already. */
+bool sv_line_take(struct wire_channel *channel, uint64_t which);
 /* Runs in the client; returns when it has returned there. */
 void sv_callback(const struct session_callback *callback);
+/* The same as a CUhostFn, with what sv_callback_keep() gave: a record that lives as long as this process. NULL: out of memory. */
+void sv_host_function(void *user);
+struct session_callback *sv_callback_keep(const struct session_callback *callback);
+/* The client's memory, for the software GPU. */
+extern const struct sw_far sv_far;
+/* device.c: whether copies may name it (SESSION_FAR): the device asks for it when they run. */
+bool sv_reaches_far(void);
 
-/* serve_copy.c: memory that the client shares with this worker. */
+/* serve_copy.c: memory that the client shares with this worker, and other descriptors that it gives. */
 void sv_memory_arrived(int fd, uint64_t size, uint64_t tag);
+/* The one with this tag, the caller's to close; -1: it did not come. */
+int sv_descriptor_take(struct sv_call *call, uint64_t tag);
 bool sv_serve_memory(struct sv_call *call, CUresult *result);
+/* Whether the device may touch what the client named: memory that it shares, the device's, its own if it can be asked for. NULL passes. */
+CUresult sv_may_touch(struct sv_call *call, uint64_t address, uint64_t size);
+/* The same for a side of a box that is the host's or unified; others the device checks. */
+CUresult sv_may_touch_box(struct sv_call *call, const CUDA_MEMCPY3D *c, bool is_source);
 
 /* serve_callback.c: what is printed to standard output goes to the client; `descriptor`: also what a driver writes to descriptor 1. */
 bool sv_output_begin(bool descriptor);
@@ -97,6 +110,33 @@ CUresult sv_device_open(const struct sv_options *options, const struct session_h
  * by their place in that list or by their own name. Writes what CUDA_VISIBLE_DEVICES has to be for the driver; false: it can stay unset.
  */
 bool sv_device_list(const char *allowed, const char *wanted, char *list, size_t size);
+/* Lines of the device's log up to `level` go to the client as well; the worker's own do not. */
+void sv_log_begin(int level);
+/* The oldest line that was not taken (free it), its level in front; NULL: none. */
+struct sv_line {
+	struct sv_line *next;
+	int level;
+	size_t size;
+	char text[];
+};
+struct sv_line *sv_log_take(void);
+
+/* serve_module.c: JIT options of a call: read, what the device wrote put into an answer, freed. */
+#define SV_JIT_MAX 64
+struct sv_jit {
+	uint64_t count;
+	CUjit_option numbers[SV_JIT_MAX];
+	void *values[SV_JIT_MAX];
+	char *log[2]; /* information, errors */
+	uint32_t log_size[2];
+};
+bool sv_jit_get(struct fw_cursor *in, struct sv_jit *o);
+void sv_jit_put(struct call_writer *out, const struct sv_jit *o);
+void sv_jit_drop(struct sv_jit *o);
+
+/* serve_launch.c: pairs of offset and size of all parameters of a function; how many. */
+#define SV_PARAMS_MAX 8192
+uint64_t sv_param_layout(const struct cuda_ops *ops, CUfunction f, uint32_t (*pairs)[2], CUresult *result);
 
 #define CUSTOM(name) bool sv_##name(struct sv_call *call, CUresult *result);
 #include "server_custom.inc"

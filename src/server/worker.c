@@ -122,13 +122,15 @@ may_print(uint16_t kind)
 	return kind >= CALL_COUNT || call_descs[kind].class == CALL_CLASS_SYNC;
 }
 
-/* What kernels printed goes ahead of the answer, so that a program that synchronises sees it. */
+/* What kernels printed and the device logged goes ahead of the answer, so that a program that synchronises sees it. */
 static void
 send_output(struct sv_channel *channel, uint16_t kind)
 {
 	size_t size = 0;
 	char *text = sv_output_take(&size, may_print(kind));
 
+	for (struct sv_line *line; (line = sv_log_take()); free(line))
+		send_record(channel, SESSION_FLUSH, SESSION_LOG, line->text, line->size, (uint64_t)line->level);
 	for (size_t at = 0; at < size; at += SESSION_CHUNK)
 		send_record(channel, SESSION_FLUSH, SESSION_OUTPUT, text + at, size - at < SESSION_CHUNK ? size - at : SESSION_CHUNK, 0);
 	free(text);
@@ -276,7 +278,8 @@ serve_channel(void *argument)
 	while ((payload = wire_wait(channel.wire->from, &header, -1))) {
 		if (header.kind == SESSION_CALLBACKS) {
 			wire_release(channel.wire->from);
-			sv_callbacks_take(channel.wire);
+			if (!sv_line_take(channel.wire, header.more))
+				broken("a line for requests");
 			channel.handed_over = true;
 			break;
 		}
@@ -297,6 +300,13 @@ serve_channel(void *argument)
 }
 
 /* ---- the session --------------------------------------------------------------------------------------------------- */
+
+static CUresult
+open_device(const struct sv_options *options, const struct session_hello *hello, struct session_welcome *welcome)
+{
+	sv_log_begin((int)hello->log);
+	return sv_device_open(options, hello, welcome, &device);
+}
 
 /* Constant time, so that how long it takes does not tell how much of it was right. */
 static bool
@@ -364,7 +374,7 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 	else if (write(options->lease_fd, &self, sizeof(self)) != sizeof(self))
 		leave(2);
 	else
-		welcome.result = (int32_t)sv_device_open(options, &hello, &welcome, &device);
+		welcome.result = (int32_t)open_device(options, &hello, &welcome);
 	bool answered = wire_hello_answer(stream, &welcome, sizeof(welcome));
 	if (welcome.result != CUDA_SUCCESS) {
 		fw_warn("worker", "client refused: %s", welcome.text);
@@ -376,8 +386,8 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 	fw_info("worker", "client %u: %s", hello.pid, welcome.text);
 	for (struct wire_event event; wire_event_wait(link, &event);) {
 		pthread_t thread;
-		if (event.kind == WIRE_EVENT_MEMORY) {
-			sv_memory_arrived(event.fd, event.size, event.tag);
+		if (event.kind == WIRE_EVENT_MEMORY || event.kind == WIRE_EVENT_DESCRIPTOR) {
+			sv_memory_arrived(event.fd, event.size, event.tag); /* a descriptor's size is 0 */
 		} else if (pthread_create(&thread, NULL, serve_channel, event.channel) == 0) {
 			pthread_detach(thread);
 		} else {

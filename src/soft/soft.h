@@ -31,6 +31,18 @@ bool sw_settings_size(const char *text, uint64_t *bytes);
  */
 CUresult sw_open(const struct sw_config *config, const struct cuda_ops **ops);
 
+/*
+ * Memory that this process does not have but can ask for: addresses with the bit SW_FAR, valid as the host's side of a copy, whether it
+ * runs now, in stream order or in a graph. Rows of `width` bytes, `pitch` bytes apart there, packed here. They may block; any thread.
+ */
+#define SW_FAR (1ull << 62)
+struct sw_far {
+	void (*read)(void *to, uint64_t from, uint64_t pitch, uint64_t width, uint64_t rows);
+	void (*write)(uint64_t to, uint64_t pitch, const void *from, uint64_t width, uint64_t rows);
+};
+/* Before the first copy; without it such addresses are none. */
+void sw_far_install(const struct sw_far *far);
+
 /* At process exit: flushes device printf, stops the workers. Later calls return CUDA_ERROR_DEINITIALIZED. */
 void sw_close(void);
 

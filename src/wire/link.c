@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum message_kind { MESSAGE_OPEN = 1, MESSAGE_CLOSE, MESSAGE_MEMORY };
+enum message_kind { MESSAGE_OPEN = 1, MESSAGE_CLOSE, MESSAGE_MEMORY, MESSAGE_DESCRIPTOR };
 
 struct message {
 	uint32_t kind, channel;
@@ -284,6 +284,14 @@ wire_share(struct wire_link *link, int fd, uint64_t size, uint64_t tag)
 	return !link->carried && wire_alive(link) && send_message(link, &message, &fd, 1);
 }
 
+bool
+wire_give(struct wire_link *link, int fd, uint64_t tag)
+{
+	struct message message = { .kind = MESSAGE_DESCRIPTOR, .tag = tag };
+
+	return !link->carried && wire_alive(link) && send_message(link, &message, &fd, 1);
+}
+
 /* ---- events -------------------------------------------------------------------------------------------------------- */
 
 /* A message as an event; false: nothing for the caller, or the link died. */
@@ -307,6 +315,11 @@ take_message(struct wire_link *link, const struct message *message, const int fd
 		    !(fcntl(fds[0], F_GET_SEALS) & F_SEAL_SHRINK))
 			break;
 		*event = (struct wire_event){ .kind = WIRE_EVENT_MEMORY, .fd = fds[0], .size = message->size, .tag = message->tag };
+		return true;
+	case MESSAGE_DESCRIPTOR:
+		if (fds[0] < 0 || fds[1] >= 0)
+			break;
+		*event = (struct wire_event){ .kind = WIRE_EVENT_DESCRIPTOR, .fd = fds[0], .tag = message->tag };
 		return true;
 	default:
 		break;

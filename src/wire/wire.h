@@ -158,15 +158,17 @@ bool wire_ended(const struct wire_ring *ring);
 
 /* What arrives at a worker besides records. */
 struct wire_event {
-	enum { WIRE_EVENT_CHANNEL, WIRE_EVENT_MEMORY } kind;
+	enum { WIRE_EVENT_CHANNEL, WIRE_EVENT_MEMORY, WIRE_EVENT_DESCRIPTOR } kind;
 	struct wire_channel *channel; /* the new channel; the caller closes it */
-	int fd;                       /* WIRE_EVENT_MEMORY: a memfd that cannot shrink, the caller's to close */
-	uint64_t size, tag;
+	int fd;                       /* the caller's to close. MEMORY: a memfd that cannot shrink. DESCRIPTOR: any */
+	uint64_t size, tag;           /* size: of MEMORY */
 };
 /* Worker: waits for the next one. False: link dead or closed. */
 bool wire_event_wait(struct wire_link *link, struct wire_event *event);
 /* Client: gives the worker memory (unix only). False elsewhere or when the link is dead. The descriptor stays the caller's. */
 bool wire_share(struct wire_link *link, int fd, uint64_t size, uint64_t tag);
+/* Client: gives the worker a descriptor that is no memory of ours. As wire_share(); also false when this process is out of them. */
+bool wire_give(struct wire_link *link, int fd, uint64_t tag);
 bool wire_can_share(const struct wire_link *link);
 
 bool wire_alive(const struct wire_link *link);

@@ -5,12 +5,78 @@
  */
 #include "soft/device/device.h"
 #include "soft/device/ops.h"
+#include "soft/soft.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define AT_ONCE_ASYNC ((size_t)16 << 10) /* what an idle stream does on the calling thread: quicker than to hand it over */
 #define AT_ONCE_SYNC ((size_t)1 << 20)
 #define STAGE_BYTES ((size_t)64 << 10) /* a pageable source up to this size is copied aside instead of being waited for */
+
+/* ---- memory of another process ------------------------------------------------------------------------------------------ */
+
+#define FAR_BYTES ((size_t)1 << 20) /* packed rows that are held at a time */
+#define FAR_LIMIT ((uint64_t)1 << 47) /* no process has addresses beyond */
+
+static const struct sw_far *far_memory; /* set once, before the first copy */
+
+void
+sw_far_install(const struct sw_far *far)
+{
+	far_memory = far;
+}
+
+static bool
+is_far(const void *address)
+{
+	return (uint64_t)(uintptr_t)address & SW_FAR;
+}
+
+bool
+sw_far_valid(uint64_t address, uint64_t size)
+{
+	uint64_t inside = address & ~SW_FAR;
+
+	return far_memory && inside < FAR_LIMIT && size <= FAR_LIMIT - inside;
+}
+
+/* Rows of one plane by way of `held`, which has room for as many as fit into FAR_BYTES, or for one. */
+static void
+copy_far_rows(char *dst, size_t dst_pitch, const char *src, size_t src_pitch, size_t width, size_t rows, char *held)
+{
+	if (is_far(src))
+		far_memory->read(held, (uint64_t)(uintptr_t)src & ~SW_FAR, src_pitch, width, rows);
+	for (size_t y = 0; !is_far(src) && y < rows; y++)
+		memcpy(held + y * width, src + y * src_pitch, width);
+	if (is_far(dst))
+		far_memory->write((uint64_t)(uintptr_t)dst & ~SW_FAR, dst_pitch, held, width, rows);
+	for (size_t y = 0; !is_far(dst) && y < rows; y++)
+		memcpy(dst + y * dst_pitch, held + y * width, width);
+}
+
+/* A row longer than what is held goes in pieces. */
+static void
+copy_far(const struct sw_copy *copy)
+{
+	size_t width = copy->width < FAR_BYTES ? copy->width : FAR_BYTES, rows = FAR_BYTES / (width ? width : 1);
+	char *held = malloc(FAR_BYTES);
+
+	if (!held) {
+		fw_error("device", "out of memory for a copy of another process's memory; it was not made");
+		return;
+	}
+	for (size_t z = 0; z < copy->depth; z++)
+		for (size_t y = 0; y < copy->height; y += rows) {
+			size_t count = copy->height - y < rows ? copy->height - y : rows;
+			const char *src = (const char *)copy->src + z * copy->src_slice + y * copy->src_pitch;
+			char *dst = (char *)copy->dst + z * copy->dst_slice + y * copy->dst_pitch;
+			for (size_t x = 0; x < copy->width; x += width)
+				copy_far_rows(dst + x, copy->dst_pitch, src + x, copy->src_pitch, copy->width - x < width ? copy->width - x : width,
+				              count, held);
+		}
+	free(held);
+}
 
 /* ---- running ------------------------------------------------------------------------------------------------------------ */
 
@@ -18,6 +84,11 @@ void
 sw_copy_run(const struct sw_copy *copy)
 {
 	size_t width = copy->width, height = copy->height, depth = copy->depth;
+
+	if (is_far(copy->src) || is_far(copy->dst)) {
+		copy_far(copy);
+		return;
+	}
 
 	if (width == copy->src_pitch && width == copy->dst_pitch) { /* rows touch: one row */
 		width *= height;
@@ -68,7 +139,7 @@ sw_op_shared_bytes(const struct sw_op *op)
 {
 	uint64_t bytes = 0;
 
-	if (op->kind == SW_OP_COPY) {
+	if (op->kind == SW_OP_COPY && !is_far(op->copy.src) && !is_far(op->copy.dst)) {
 		const struct sw_copy *c = &op->copy;
 		bool rows = c->height == 1 || (c->width == c->src_pitch && c->width == c->dst_pitch);
 		bool slices = c->depth == 1 || (rows && c->src_slice == c->width * c->height && c->dst_slice == c->src_slice);
@@ -139,7 +210,7 @@ submit(struct sw_stream *stream, const struct sw_copy *copy, enum sw_place src, 
 	if (!wait)
 		return sw_submit(stream, &op);
 	bool one_row = copy->height == 1 && copy->depth == 1;
-	if (mode != SYNC && one_row && !is_host(dst) && copy->width <= STAGE_BYTES) {
+	if (mode != SYNC && one_row && !is_host(dst) && copy->width <= STAGE_BYTES && !is_far(copy->src)) {
 		op.copy_staged = true;
 		return sw_submit(stream, &op);
 	}

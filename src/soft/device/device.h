@@ -212,6 +212,8 @@ sw_in_space(uint64_t address)
 enum sw_place { SW_PLACE_PAGEABLE, SW_PLACE_HOST, SW_PLACE_DEVICE, SW_PLACE_MANAGED, SW_PLACE_BAD };
 /* Is [address, address + size) one valid piece of memory, and where? BAD: inside the device's range but not valid. */
 enum sw_place sw_place_of(uint64_t address, uint64_t size);
+/* Whether an address with SW_FAR (soft.h) can be memory of another process (copy.c). */
+bool sw_far_valid(uint64_t address, uint64_t size);
 
 /* Registered host memory (host.c). */
 struct sw_registered {

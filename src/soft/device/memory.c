@@ -5,12 +5,15 @@
 #include "soft/device/module.h"
 #include "soft/device/graph.h"
 #include "soft/device/ops.h"
+#include "soft/soft.h"
 
 enum sw_place
 sw_place_of(uint64_t address, uint64_t size)
 {
 	struct sw_registered registered;
 
+	if (address & SW_FAR)
+		return sw_far_valid(address, size) ? SW_PLACE_PAGEABLE : SW_PLACE_BAD;
 	if (!sw_in_space(address)) {
 		if (sw_registered_find(address, &registered) && size <= registered.size - (address - registered.address))
 			return SW_PLACE_HOST;
