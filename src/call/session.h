@@ -41,6 +41,8 @@ enum session_kind {
 	SESSION_FAR_WRITE,              /* to the client: struct session_far, then records of packed rows; the answer has no payload */
 	SESSION_FLUSH,                  /* answers when all that kernels printed was sent */
 	SESSION_MEMORY,                 /* struct session_memory: a host allocation in shared memory, or its end */
+	SESSION_BULK_IN,                /* struct session_bulk: a copy to the device, whose bytes come beside the records as transfer `number` */
+	SESSION_BULK_OUT,               /* the same from it; a part of the answer says the number before the bytes come */
 	SESSION_KINDS
 };
 
@@ -107,6 +109,11 @@ struct session_launch {
 
 /* How the parameters of a kernel node were given. */
 enum session_params { SESSION_PARAMS_NONE, SESSION_PARAMS_LIST, SESSION_PARAMS_BUFFER, SESSION_PARAMS_BOTH };
+
+struct session_bulk {
+	uint64_t address, size, stream, number;
+	uint32_t async, reserved;
+};
 
 struct session_memory {
 	uint64_t address, size, tag; /* the same address on both sides; tag: of the shared memory, 0: the allocation ends */

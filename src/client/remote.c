@@ -232,6 +232,8 @@ rm_ask(struct rm_request *r, struct fw_cursor *in)
 	CUresult result = send(r, SESSION_ANSWER);
 	if (result != CUDA_SUCCESS)
 		return result;
+	if (r->after_send)
+		r->after_send(r->user);
 	mine->traffic.awaited++;
 	for (;;) {
 		payload = wire_wait(r->channel->from, &header, -1);

@@ -43,6 +43,7 @@ struct rm_request {
 	bool answered;                /* an answer lies in the ring, to be released */
 	/* If set, takes parts of the answer as they come, instead of collecting them. */
 	void (*sink)(void *user, const uint8_t *bytes, size_t size);
+	void (*after_send)(void *user); /* if set, called when the record is on its way, before its answer is awaited */
 	void *user;
 };
 
@@ -162,6 +163,12 @@ CUresult rm_reach_side(const struct rm_side *side, const void **host, CUdevicept
 CUresult rm_reach_box(CUDA_MEMCPY3D *c); /* both sides */
 /* Whether some stream may be capturing: else none has to be asked. */
 bool rm_may_capture(void);
+
+/* remote_bulk.c: copies of this process's memory whose bytes go beside the records, where the size and the link are for it. */
+bool rm_bulk_wanted(size_t size);
+CUresult rm_bulk_in(bool async, uint64_t dst, const void *src, size_t size, CUstream stream);
+CUresult rm_bulk_out(bool async, void *dst, uint64_t src, size_t size, CUstream stream);
+
 /* remote_copy.c: whether host memory at `p` is shared with the worker at the same address. */
 bool rm_is_shared(const void *p, size_t size);
 

@@ -450,7 +450,10 @@ copy(bool async, uint64_t dst, enum place to, uint64_t src, enum place from, siz
 		return result == CUDA_SUCCESS ? copy_there(true, dst, src, size, stream) : result;
 	}
 	if (to == PLACE_WORKER)
-		return copy_in(async, dst, (const uint8_t *)(uintptr_t)src, size, stream);
+		return rm_bulk_wanted(size) ? rm_bulk_in(async, dst, (const void *)(uintptr_t)src, size, stream)
+			: copy_in(async, dst, (const uint8_t *)(uintptr_t)src, size, stream);
+	if (from == PLACE_WORKER && rm_bulk_wanted(size))
+		return rm_bulk_out(async, (void *)(uintptr_t)dst, src, size, stream);
 	if (from == PLACE_WORKER)
 		return copy_out(async, (uint8_t *)(uintptr_t)dst, src, size, stream);
 	/* Host to host is synchronous, after what the stream holds. */

@@ -242,8 +242,8 @@ sv_cuMemcpyAsync(struct sv_call *call, CUresult *result)
 }
 
 /* A captured copy would remember memory of this process that means nothing later: such copies need memory that both sides share. */
-static bool
-is_capturing(struct sv_call *call, CUstream stream)
+bool
+sv_is_capturing(struct sv_call *call, CUstream stream)
 {
 	CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
 
@@ -263,7 +263,7 @@ copy_in(struct sv_call *call, bool async, CUresult *result)
 
 	if (!bytes)
 		return false;
-	if (async && is_capturing(call, stream)) {
+	if (async && sv_is_capturing(call, stream)) {
 		*result = CUDA_ERROR_NOT_SUPPORTED;
 		return true;
 	}
@@ -291,7 +291,7 @@ copy_out(struct sv_call *call, bool async, CUresult *result)
 
 	if (call->in.bad || !call->wants_answer)
 		return false;
-	*result = async && is_capturing(call, stream) ? CUDA_ERROR_NOT_SUPPORTED : CUDA_SUCCESS;
+	*result = async && sv_is_capturing(call, stream) ? CUDA_ERROR_NOT_SUPPORTED : CUDA_SUCCESS;
 	for (uint64_t at = 0; at < size && *result == CUDA_SUCCESS;) {
 		uint32_t part = size - at < SESSION_CHUNK ? (uint32_t)(size - at) : SESSION_CHUNK;
 		void *room = sv_part_reserve(call, part);
@@ -397,7 +397,7 @@ copy_box(struct sv_call *call, CUresult *result)
 		return false;
 	uint8_t *answer = out_size ? malloc(out_size + 8) : NULL;
 	bool async = call->id == CALL_cuMemcpy2DAsync_v2 || call->id == CALL_cuMemcpy3DAsync_v2;
-	if (async && (in_size || out_size) && is_capturing(call, stream))
+	if (async && (in_size || out_size) && sv_is_capturing(call, stream))
 		*result = CUDA_ERROR_NOT_SUPPORTED;
 	else if (out_size && !answer)
 		*result = CUDA_ERROR_OUT_OF_MEMORY;

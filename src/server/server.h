@@ -87,6 +87,12 @@ extern const struct sw_far sv_far;
 /* device.c: whether copies may name it (SESSION_FAR): the device asks for it when they run. */
 bool sv_reaches_far(void);
 
+/* serve_copy.c: a captured copy would remember memory of this process that means nothing later; says so once. */
+bool sv_is_capturing(struct sv_call *call, CUstream stream);
+/* serve_bulk.c */
+bool sv_serve_bulk_in(struct sv_call *call, CUresult *result);
+bool sv_serve_bulk_out(struct sv_call *call, CUresult *result);
+
 /* serve_copy.c: memory that the client shares with this worker, and other descriptors that it gives. */
 void sv_memory_arrived(int fd, uint64_t size, uint64_t tag);
 /* The one with this tag, the caller's to close; -1: it did not come. */

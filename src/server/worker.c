@@ -183,6 +183,15 @@ serve_primary_context(struct sv_call *call, CUresult *result)
 	return true;
 }
 
+/* A session that ends because its link does is not its client's fault. */
+static bool
+link_died(const struct sv_channel *channel)
+{
+	if (!wire_alive(channel->wire->link))
+		leave(0);
+	return false;
+}
+
 /* Serves one call whose inputs stand in call->in. */
 static void
 serve(struct sv_call *call, uint16_t kind)
@@ -207,6 +216,10 @@ serve(struct sv_call *call, uint16_t kind)
 			ok = serve_primary_context(call, &result);
 		else if (kind == SESSION_MEMORY)
 			ok = sv_serve_memory(call, &result);
+		else if (kind == SESSION_BULK_IN)
+			ok = sv_serve_bulk_in(call, &result) || link_died(channel);
+		else if (kind == SESSION_BULK_OUT)
+			ok = sv_serve_bulk_out(call, &result) || link_died(channel);
 		else if (kind == SESSION_FLUSH)
 			result = CUDA_SUCCESS;
 		else
