@@ -14,6 +14,7 @@ struct sw_config {
 	uint64_t mem_bytes;  /* device memory; 0: from the machine's RAM */
 	uint32_t sm_count;   /* 0: from the number of CPU cores */
 	uint32_t threads;    /* worker threads; 0: as many as this process may run on */
+	uint64_t space_base, space_size; /* where its memory's addresses are to lie; 0: anywhere */
 	bool no_device;      /* CUDA_VISIBLE_DEVICES hides it: cuInit answers CUDA_ERROR_NO_DEVICE */
 };
 
@@ -42,6 +43,14 @@ struct sw_far {
 };
 /* Before the first copy; without it such addresses are none. */
 void sw_far_install(const struct sw_far *far);
+/* Where its addresses lie, once it is open. */
+void sw_space_bounds(uint64_t *base, uint64_t *size);
+/*
+ * Managed memory and the variables of modules that have managed ones will lie in this file (a memfd of the space's size at least; the
+ * descriptor is duplicated), each byte at its distance from the space's beginning: so another process can share it. To be called before
+ * there is any: else CUDA_ERROR_ILLEGAL_STATE.
+ */
+CUresult sw_managed_file(int fd);
 
 /* At process exit: flushes device printf, stops the workers. Later calls return CUDA_ERROR_DEINITIALIZED. */
 void sw_close(void);

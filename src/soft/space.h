@@ -47,6 +47,8 @@ sw_space_check(uint64_t address, uint64_t size, uint8_t access)
  * not counted as the user's allocation, not found by pointer queries. NULL when out of memory. Thread-safe.
  */
 void *sw_space_alloc(uint64_t size, uint64_t align);
+/* The same for variables that the host may touch too: the whole granules are theirs. */
+void *sw_space_alloc_managed(uint64_t size, uint64_t align);
 void sw_space_free(void *memory);
 
 /* Device-side malloc and free (heap of cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE)); NULL when it is used up. */

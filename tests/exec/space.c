@@ -39,6 +39,12 @@ sw_space_host(uint64_t address, uint64_t size)
 }
 
 void *
+sw_space_alloc_managed(uint64_t size, uint64_t align)
+{
+	return sw_space_alloc(size, align);
+}
+
+void *
 sw_space_alloc(uint64_t size, uint64_t align)
 {
 	struct piece *piece = NULL;

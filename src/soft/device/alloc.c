@@ -23,6 +23,7 @@ static struct sw_segment **segment_of;                         /* by granule */
 static uint64_t segment_slots;
 static struct sw_alloc *of_context;                            /* all that belong to some context */
 static uint64_t next_id;
+static int managed_file = -1;                                  /* that managed memory lies in, each byte where it lies in the space */
 
 static bool
 is_counted(enum sw_memory_kind kind)
@@ -79,6 +80,8 @@ segment_free(struct sw_segment *segment)
 {
 	table_set(segment, NULL);
 	sw_range_unmap(segment->base, segment->size);
+	if (segment->in_file)
+		fallocate(managed_file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(segment->base - sw_space.base), (off_t)segment->size);
 	sw_range_release(segment->base, segment->size);
 	if (segment->fd >= 0)
 		close(segment->fd);
@@ -104,7 +107,9 @@ segment_new(uint64_t size, uint64_t align, enum sw_memory_kind kind, bool in_uni
 	segment->base = sw_range_reserve(segment->size, align, 0);
 	if (!segment->base)
 		goto fail;
-	if (sw_range_map(segment->base, segment->size, segment->fd, offset, SW_ACCESS_READ | SW_ACCESS_WRITE) != 0) {
+	segment->in_file = managed_file >= 0 && (kind == SW_MEM_MANAGED || kind == SW_MEM_VARIABLES);
+	if (segment->in_file ? sw_range_map(segment->base, segment->size, managed_file, segment->base - sw_space.base, SW_ACCESS_READ | SW_ACCESS_WRITE)
+	                     : sw_range_map(segment->base, segment->size, segment->fd, offset, SW_ACCESS_READ | SW_ACCESS_WRITE)) {
 		sw_range_release(segment->base, segment->size);
 		goto fail;
 	}
@@ -398,6 +403,21 @@ sw_alloc_forget(void)
 	memset(spare, 0, sizeof(spare));
 	segment_of = NULL;
 	of_context = NULL;
+	managed_file = -1;
+}
+
+CUresult
+sw_managed_file(int fd)
+{
+	pthread_mutex_lock(&alloc_lock);
+	bool early = managed_file < 0;
+	for (uint64_t g = 0; segment_of && g < segment_slots && early; g++)
+		early = !segment_of[g] || (segment_of[g]->kind != SW_MEM_MANAGED && segment_of[g]->kind != SW_MEM_VARIABLES);
+	if (early)
+		managed_file = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	CUresult result = !early ? CUDA_ERROR_ILLEGAL_STATE : managed_file < 0 ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
+	pthread_mutex_unlock(&alloc_lock);
+	return result;
 }
 
 /* ---- memory of the interpreter ------------------------------------------------------------------------------------------- */
@@ -415,6 +435,17 @@ sw_space_alloc(uint64_t size, uint64_t align)
 	if (alloc->segment->units) /* a segment of its own is fresh, hence zero */
 		memset(memory, 0, alloc->span);
 	return memory;
+}
+
+void *
+sw_space_alloc_managed(uint64_t size, uint64_t align)
+{
+	struct sw_alloc *alloc;
+
+	/* Whole granules: the host touches them by pages, and no other program's data may lie in those. */
+	if (sw_alloc_new(NULL, sw_round_up(size, SW_GRANULE), align, SW_MEM_VARIABLES, false, &alloc) != CUDA_SUCCESS)
+		return NULL;
+	return (void *)(uintptr_t)alloc->address;
 }
 
 void

@@ -183,7 +183,7 @@ sw_open(const struct sw_config *config, const struct cuda_ops **ops)
 	snprintf(sw_device.name, sizeof(sw_device.name), "farwarp software GPU (%u thread%s)", sw_device.threads,
 	         sw_device.threads == 1 ? "" : "s");
 	make_uuid(&sw_device.uuid);
-	CUresult result = sw_space_open(sw_device.mem_total);
+	CUresult result = sw_space_open(sw_device.mem_total, config->space_base, config->space_size);
 	if (result == CUDA_SUCCESS)
 		result = sw_context_init();
 	sw_capture_install();

@@ -135,7 +135,7 @@ void sw_context_forget(void); /* after fork */
 
 /* ---- memory (space.c, alloc.c, ...) ------------------------------------------------------------------------------ */
 
-enum sw_memory_kind { SW_MEM_DEVICE, SW_MEM_MANAGED, SW_MEM_HOST, SW_MEM_INTERNAL, SW_MEM_POOL, SW_MEM_VMM, SW_MEM_IPC,
+enum sw_memory_kind { SW_MEM_DEVICE, SW_MEM_MANAGED, SW_MEM_HOST, SW_MEM_INTERNAL, SW_MEM_VARIABLES, SW_MEM_POOL, SW_MEM_VMM, SW_MEM_IPC,
 	SW_MEM_KIND_COUNT };
 
 /* A run of granules that is mapped, shared and released as a whole. */
@@ -144,6 +144,7 @@ struct sw_segment {
 	enum sw_memory_kind kind;
 	int fd;                   /* memfd that backs it, or -1: anonymous */
 	uint64_t fd_offset;
+	bool in_file;             /* it lies in the file of sw_managed_file() */
 	struct sw_alloc **units;  /* suballocated: the allocation that covers each unit; NULL: one allocation, `whole` */
 	struct sw_alloc *whole;
 	uint32_t free_units;
@@ -167,8 +168,15 @@ struct sw_alloc {
 	bool hidden;              /* an array's memory: no pointer query sees it */
 };
 
+/* Memory of our own: the variables of modules, and what the interpreter needs. */
+static inline bool
+sw_is_internal(const struct sw_alloc *alloc)
+{
+	return alloc->kind == SW_MEM_INTERNAL || alloc->kind == SW_MEM_VARIABLES;
+}
+
 /* Reserves the address range and opens the accounting. */
-CUresult sw_space_open(uint64_t mem_total);
+CUresult sw_space_open(uint64_t mem_total, uint64_t base, uint64_t size); /* base 0: anywhere */
 void sw_space_forget(void);
 
 /*

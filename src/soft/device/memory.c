@@ -128,7 +128,7 @@ sw_cuMemGetAddressRange_v2(CUdeviceptr *pbase, size_t *psize, CUdeviceptr dptr)
 	size_t size;
 	SW_CTX(ctx);
 	struct sw_alloc *alloc = sw_alloc_find(dptr);
-	if (alloc && alloc->kind == SW_MEM_INTERNAL) {
+	if (alloc && sw_is_internal(alloc)) {
 		const struct sx_var *var = sw_variable_at(alloc, dptr);
 		if (!var)
 			return CUDA_ERROR_NOT_FOUND;

@@ -239,7 +239,7 @@ sw_image_build(const struct img_sources *sources, struct sw_jit *jit, struct sw_
 		describe(jit, image);
 	for (size_t i = 0; i < sx_image_var_count(image); i++) { /* for sw_variable_at() */
 		struct sw_alloc *alloc = sw_alloc_find(sx_image_var(image, i)->address);
-		if (alloc && alloc->kind == SW_MEM_INTERNAL)
+		if (alloc && sw_is_internal(alloc))
 			alloc->owner = image;
 	}
 	*out = sw_shared_image_new(image);
@@ -249,7 +249,7 @@ sw_image_build(const struct img_sources *sources, struct sw_jit *jit, struct sw_
 const struct sx_var *
 sw_variable_at(const struct sw_alloc *alloc, uint64_t address)
 {
-	const struct sx_image *image = alloc->kind == SW_MEM_INTERNAL ? alloc->owner : NULL;
+	const struct sx_image *image = sw_is_internal(alloc) ? alloc->owner : NULL;
 
 	for (size_t i = 0; image && i < sx_image_var_count(image); i++) {
 		const struct sx_var *var = sx_image_var(image, i);

@@ -27,7 +27,7 @@ look(CUdeviceptr address, struct view *view)
 	struct sw_alloc *alloc = sw_alloc_find(address);
 
 	*view = (struct view){ .mapped = true, .access = CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE };
-	if (alloc && alloc->kind == SW_MEM_INTERNAL) {
+	if (alloc && sw_is_internal(alloc)) {
 		/* Of what is not the program's only variables of modules have addresses that a program sees. */
 		const struct sx_var *var = sw_variable_at(alloc, address);
 		if (!var)

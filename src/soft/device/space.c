@@ -24,14 +24,22 @@ static struct range *free_ranges;                              /* sorted, never 
 static uint64_t used_bytes, total_bytes;
 
 CUresult
-sw_space_open(uint64_t mem_total)
+sw_space_open(uint64_t mem_total, uint64_t base, uint64_t given)
 {
 	uint64_t size = SPACE_BYTES;
 	char *memory = MAP_FAILED;
 
 	while (size < mem_total * 2 && size < (uint64_t)1 << 46)
 		size *= 2;
-	for (; size >= SPACE_LEAST; size /= 2) {
+	if (base && given > SW_GRANULE) {
+		size = given - SW_GRANULE; /* for the granule that rounding may take */
+		memory = mmap((void *)(uintptr_t)base, given, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+		if (memory != MAP_FAILED && (uint64_t)(uintptr_t)memory != base) {
+			munmap(memory, given);
+			memory = MAP_FAILED;
+		}
+	}
+	for (; memory == MAP_FAILED && !base && size >= SPACE_LEAST; size /= 2) {
 		memory = mmap(NULL, size + SW_GRANULE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (memory != MAP_FAILED)
 			break;
@@ -58,6 +66,13 @@ sw_space_open(uint64_t mem_total)
 	total_bytes = mem_total;
 	used_bytes = 0;
 	return CUDA_SUCCESS;
+}
+
+void
+sw_space_bounds(uint64_t *base, uint64_t *size)
+{
+	*base = sw_space.base;
+	*size = sw_space.size;
 }
 
 void

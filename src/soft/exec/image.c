@@ -361,6 +361,7 @@ each_symbol(struct sx_image *image, bool (*visit)(struct sx_image *, struct sx_s
 struct placing {
 	uint64_t total;
 	bool constants; /* these are placed behind all others */
+	bool managed;   /* some of them are */
 };
 
 static bool
@@ -376,6 +377,7 @@ place_symbol(struct sx_image *image, struct sx_symbol *symbol, void *user)
 		.visible = strength(ast->linkage) > 0 };
 	if (!has_memory(ast))
 		return true;
+	placing->managed |= ast->managed;
 	if (ast->size >= VARIABLE_ALIGN && align < VARIABLE_ALIGN)
 		align = VARIABLE_ALIGN;
 	*total = align_up(*total, align);
@@ -449,7 +451,7 @@ move_symbol(struct sx_image *image, struct sx_symbol *symbol, void *user)
 static bool
 allocate(struct sx_image *image, struct ptx_error *error)
 {
-	struct placing placing = { 0, false };
+	struct placing placing = { 0 };
 
 	if (!collect_locals(image) || !each_symbol(image, place_symbol, &placing))
 		return link_fail(error, 0, "out of memory for", "variables");
@@ -460,7 +462,8 @@ allocate(struct sx_image *image, struct ptx_error *error)
 		return link_fail(error, 0, "out of memory for", "variables");
 	image->const_bytes = placing.total - image->const_base;
 	if (placing.total) {
-		image->memory = sw_space_alloc(placing.total, VARIABLE_ALIGN);
+		image->memory = placing.managed ? sw_space_alloc_managed(placing.total, VARIABLE_ALIGN)
+			: sw_space_alloc(placing.total, VARIABLE_ALIGN);
 		if (!image->memory)
 			return link_fail(error, 0, "out of memory for", "variables");
 		image->const_base += (uint64_t)(uintptr_t)image->memory;
