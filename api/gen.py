@@ -22,7 +22,7 @@ CLASSES = ('local', 'async', 'sync')
 NEEDS = ('none', 'init', 'context')
 DIRECTIONS = ('in', 'out', 'out?', 'inout', 'buf')
 FAMILIES = ('ptsz', 'ptds')
-WIRES = ('hand', 'client', 'none')
+WIRES = ('hand', 'client', 'wrap', 'none')
 SIZES = ('pool_attribute', 'graph_memory_attribute', 'pointer_attribute')  # src/call/sizes.c
 
 
@@ -76,7 +76,7 @@ class Call:
 
     def packed(self):
         """Whether its rows say how it is forwarded."""
-        return not (self.refuse or self.custom or self.wire)
+        return not (self.refuse or self.custom or self.wire not in ('', 'wrap'))
 
     def symbols(self):
         return [self.name] + ['%s_%s' % (self.name, family) for family in self.families]
@@ -425,7 +425,7 @@ def emit_remote(calls):
     out = [BANNER % 'cuda.api']
     served = [c for c in calls if not (c.refuse or c.custom or c.wire == 'none')]
     for c in served:
-        if not c.packed():
+        if c.wire:
             continue
         arguments = ', '.join('&' + p.name for p in c.params) or 'NULL'
         out.append('static CUresult\nrm_%s(%s)\n{\n\treturn rm_call(CALL_%s, (const void *const[]){ %s });\n}\n'
@@ -438,7 +438,7 @@ def emit_remote(calls):
 
 def emit_remote_hand(calls):
     """Prototypes of what src/client writes by hand for a device behind a server."""
-    return '\n'.join([BANNER % 'cuda.api'] + ['CUresult rm_%s(%s);' % (c.name, c.args()) for c in calls if c.wire in ('hand', 'client')]) + '\n'
+    return '\n'.join([BANNER % 'cuda.api'] + ['CUresult rm_%s(%s);' % (c.name, c.args()) for c in calls if c.wire in ('hand', 'client', 'wrap')]) + '\n'
 
 
 def emit_server(calls):
@@ -512,7 +512,7 @@ def emit_call_rows(calls, types):
     out += params
     out.append('\nconst struct call_desc call_descs[CALL_COUNT] = {')
     for c in calls:
-        wire = 'NONE' if c.refuse or c.custom else c.wire.upper() or 'ROWS'
+        wire = 'NONE' if c.refuse or c.custom else 'ROWS' if c.packed() else c.wire.upper()
         first = touches(c.params[0]) if c.params else 'OTHER'
         out.append('\t[CALL_%s] = { "%s", CALL_CLASS_%s, %s, %d, CALL_WIRE_%s, %s, CALL_TOUCHES_%s, %d },' % (
             c.name, c.name, c.klass.upper(), 'params_' + c.name if c.params else 'NULL', len(c.params), wire, touches_all(c),

@@ -43,8 +43,17 @@ enum session_kind {
 	SESSION_MEMORY,                 /* struct session_memory: a host allocation in shared memory, or its end */
 	SESSION_BULK_IN,                /* struct session_bulk: a copy to the device, whose bytes come beside the records as transfer `number` */
 	SESSION_BULK_OUT,               /* the same from it; a part of the answer says the number before the bytes come */
+	SESSION_MANAGED_FILE,           /* the tag of a shared file: managed memory shall lie in it */
+	SESSION_PAGES_GET,              /* address, size: answers with the bytes of the worker's memory there */
+	SESSION_PAGES_PUT,              /* runs of an address, a size, bytes padded to 8: written to the worker's memory */
 	SESSION_KINDS
 };
+
+/* Addresses that are free in the client and may be the device's: so what lies there can have one address in both processes. */
+struct session_space {
+	uint64_t base, size; /* size 0: none */
+};
+#define SESSION_SPACES 4
 
 /* What hello and welcome begin with in every version, so that two that differ can tell each other. */
 struct session_version {
@@ -63,6 +72,7 @@ struct session_hello {
 	uint32_t log, reserved;             /* log: enum fw_log_level, the lines of the device that the client wants */
 	char token[128];                    /* of the lease, NUL-terminated, or empty */
 	char visible[SESSION_VISIBLE_MAX];  /* NUL-terminated */
+	struct session_space spaces[SESSION_SPACES]; /* the client has reserved them until it knows which one is taken */
 };
 
 enum { SESSION_WELCOME_CHOSEN = 1 }; /* the worker has obeyed `visible` */
@@ -70,6 +80,7 @@ struct session_welcome {
 	struct session_version version;
 	int32_t result; /* CUresult of opening the device; 0: the session goes on */
 	uint32_t flags;
+	struct session_space space; /* where the device's memory lies: inside one of the client's, or size 0 */
 	char text[768]; /* the device in words, or why not; NUL-terminated */
 };
 

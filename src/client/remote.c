@@ -92,6 +92,39 @@ rm_traffic(void)
 	return mine ? mine->traffic : (struct rm_traffic){ 0 };
 }
 
+/* ---- memory whose pages move --------------------------------------------------------------------------------------- */
+
+/* Work for the device, that may read or write memory. Host functions and events do not; nor do allocations. */
+static bool
+is_work(uint16_t kind)
+{
+	static const char *const not[] = { "cuEvent", "cuStreamWaitEvent", "cuStreamAttach", "cuMemAdvise", "cuMemAlloc", "cuMemFree",
+		"cuLaunchHostFunc", "cuStreamAddCallback" };
+	static const char *const yes[] = { "Memcpy", "Memset", "Launch" };
+	static uint8_t known[CALL_COUNT]; /* atomic: 1 no, 2 yes */
+
+	if (kind >= CALL_COUNT)
+		return kind == SESSION_BULK_IN || kind == SESSION_BULK_OUT;
+	uint8_t answer = __atomic_load_n(&known[kind], __ATOMIC_RELAXED);
+	if (!answer) {
+		answer = call_descs[kind].class == CALL_CLASS_ASYNC ? 2 : 1;
+		for (size_t n = 0; n < sizeof(yes) / sizeof(yes[0]); n++)
+			if (strstr(call_descs[kind].name, yes[n]))
+				answer = 2;
+		for (size_t n = 0; n < sizeof(not) / sizeof(not[0]); n++)
+			if (strncmp(call_descs[kind].name, not[n], strlen(not[n])) == 0)
+				answer = 1;
+		__atomic_store_n(&known[kind], answer, __ATOMIC_RELAXED);
+	}
+	return answer == 2;
+}
+
+static inline bool
+pages_move(uint16_t kind)
+{
+	return __builtin_expect(__atomic_load_n(&rm_pages_used, __ATOMIC_RELAXED) != 0, 0) && is_work(kind);
+}
+
 /* ---- requests ------------------------------------------------------------------------------------------------------ */
 
 void
@@ -99,6 +132,8 @@ rm_begin(struct rm_request *r, uint16_t kind, size_t bound)
 {
 	struct rm_thread *thread = rm_thread();
 
+	if (pages_move(kind))
+		rm_pages_before_work();
 	*r = (struct rm_request){ .channel = thread ? thread->channel : NULL, .kind = kind };
 	if (bound <= WIRE_PAYLOAD_MAX) {
 		r->record = r->channel ? wire_reserve(r->channel->to, (uint32_t)bound) : NULL;
@@ -275,6 +310,8 @@ rm_end(struct rm_request *r)
 	free(r->parts);
 	r->answered = false;
 	r->heap = r->parts = NULL;
+	if (pages_move(r->kind))
+		rm_pages_after_work();
 }
 
 CUresult
@@ -605,7 +642,7 @@ put_setting(char *field, size_t size, const char *name, const char *value)
 
 /* What the server answered: its device, or why not. A version other than this one may have a welcome of another shape. */
 static CUresult
-read_welcome(const struct session_version *own, const uint8_t *reply, size_t size)
+read_welcome(const struct session_version *own, const uint8_t *reply, size_t size, struct session_space *space)
 {
 	struct session_welcome welcome;
 	char why[512];
@@ -628,6 +665,7 @@ read_welcome(const struct session_version *own, const uint8_t *reply, size_t siz
 	}
 	fw_info("client", "server %s: %s", server, welcome.text);
 	chosen = welcome.flags & SESSION_WELCOME_CHOSEN;
+	*space = welcome.space;
 	return CUDA_SUCCESS;
 }
 
@@ -643,6 +681,7 @@ rm_open(const char *text, const struct cuda_ops **ops)
 	struct wire_address address;
 	struct session_hello hello = { .version = { .magic = SESSION_MAGIC, .protocol = call_protocol_hash(), .version = FARWARP_VERSION },
 		.pid = (uint32_t)getpid(), .log = (uint32_t)fw_log_threshold };
+	struct session_space space = { 0 };
 	uint8_t reply[WIRE_HELLO_MAX];
 	size_t size = sizeof(reply);
 	const char *wish = getenv("FARWARP_STRICT"), *blocking = getenv("CUDA_LAUNCH_BLOCKING");
@@ -658,19 +697,23 @@ rm_open(const char *text, const struct cuda_ops **ops)
 	    !put_setting(hello.visible, sizeof(hello.visible), "CUDA_VISIBLE_DEVICES", visible))
 		return CUDA_ERROR_INVALID_VALUE;
 	hello.flags = (visible ? SESSION_HELLO_VISIBLE : 0) | (blocking && strcmp(blocking, "1") == 0 ? SESSION_HELLO_BLOCKING : 0);
+	rm_spaces_reserve(hello.spaces);
 	link_ = wire_connect(&address, &hello, sizeof(hello), reply, &size, CONNECT_MS, error);
 	if (!link_) {
+		rm_spaces_settle(hello.spaces, &(struct session_space){ 0 });
 		fw_error("client", "%s", error);
 		return CUDA_ERROR_SYSTEM_NOT_READY;
 	}
-	CUresult result = read_welcome(&hello.version, reply, size);
+	CUresult result = read_welcome(&hello.version, reply, size, &space);
 	if (result == CUDA_SUCCESS && pthread_key_create(&thread_key, end_thread) != 0)
 		result = CUDA_ERROR_OUT_OF_MEMORY;
 	if (result != CUDA_SUCCESS) {
+		rm_spaces_settle(hello.spaces, &(struct session_space){ 0 });
 		wire_close(link_);
 		link_ = NULL;
 		return result;
 	}
+	rm_spaces_settle(hello.spaces, &space);
 	strict = wish && *wish && strcmp(wish, "0") != 0;
 	*ops = &rm_ops;
 	return CUDA_SUCCESS;

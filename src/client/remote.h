@@ -169,6 +169,32 @@ bool rm_bulk_wanted(size_t size);
 CUresult rm_bulk_in(bool async, uint64_t dst, const void *src, size_t size, CUstream stream);
 CUresult rm_bulk_out(bool async, void *dst, uint64_t src, size_t size, CUstream stream);
 
+/* remote_managed.c: before the hello, ranges of addresses that are free here; after the answer, which one the device lies in. */
+void rm_spaces_reserve(struct session_space spaces[SESSION_SPACES]);
+void rm_spaces_settle(const struct session_space spaces[SESSION_SPACES], const struct session_space *taken);
+/* Whether [address, address + size) is managed memory, which the worker has at the same address. */
+bool rm_is_managed(uint64_t address, uint64_t size);
+/* Managed memory is the same memory in both processes; else its pages move. */
+bool rm_managed_coherent(void);
+
+/*
+ * remote_pages.c: memory whose pages move between this process and the worker. An area is a range of addresses with a file of its size;
+ * whole pages in it are mapped, and then opened and closed as they move. FRESH pages are not fetched: what they hold does not matter.
+ */
+bool rm_pages_area(uint64_t base, uint64_t size, int file); /* the descriptor stays open as long as the area is used */
+bool rm_pages_map(uint64_t base, uint64_t size);
+void rm_pages_unmap(uint64_t base, uint64_t size);
+void rm_pages_fresh(uint64_t address, uint64_t size);
+void rm_pages_wanted(uint64_t address, uint64_t size);
+/* Around a host function or callback of the program. */
+void rm_pages_callback(bool begins);
+/* Around the record of work that may touch such memory; if rm_pages_used. */
+extern unsigned rm_pages_used; /* atomic */
+void rm_pages_before_work(void);
+void rm_pages_after_work(void);
+/* SIGSEGV comes to remote_pages.c; what is none of its faults goes to the handler that was there. */
+bool rm_faults_catch(void);
+
 /* remote_copy.c: whether host memory at `p` is shared with the worker at the same address. */
 bool rm_is_shared(const void *p, size_t size);
 

@@ -18,8 +18,12 @@
 static bool
 run_callback(const struct session_callback *c)
 {
+	bool pages = __atomic_load_n(&rm_pages_used, __ATOMIC_ACQUIRE);
+
 	if (!rm_sealed(&c->kind, 3, c->seal))
 		return false;
+	if (pages)
+		rm_pages_callback(true);
 	switch ((enum session_callback_kind)c->kind) {
 	case SESSION_HOST_FUNCTION:
 	case SESSION_DESTRUCTOR:
@@ -29,6 +33,8 @@ run_callback(const struct session_callback *c)
 		((CUstreamCallback)(uintptr_t)c->function)((CUstream)(uintptr_t)c->stream, (CUresult)c->status, (void *)(uintptr_t)c->user);
 		break;
 	}
+	if (pages)
+		rm_pages_callback(false);
 	return true;
 }
 

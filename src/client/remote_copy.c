@@ -286,7 +286,7 @@ enum place { PLACE_WORKER, PLACE_HERE };
 static enum place
 host_place(const void *p, size_t size)
 {
-	return rm_is_shared(p, size) ? PLACE_WORKER : PLACE_HERE;
+	return rm_is_shared(p, size) || rm_is_managed((uintptr_t)p, size) ? PLACE_WORKER : PLACE_HERE;
 }
 
 /* Whether this process has memory at the address: else it is an address that was the device's, or none, and the worker says so. */

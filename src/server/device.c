@@ -97,14 +97,18 @@ sv_reaches_far(void)
 }
 
 static CUresult
-open_soft(struct session_welcome *welcome, const struct cuda_ops **ops)
+open_soft(const struct session_hello *hello, struct session_welcome *welcome, const struct cuda_ops **ops)
 {
 	struct sw_config config = { .cc = 86 };
+
+	sv_space_choose(hello->spaces, &config.space_base, &config.space_size);
 	CUresult result = sw_settings(&config) ? sw_open(&config, ops) : CUDA_ERROR_INVALID_VALUE;
 
 	has_far = result == CUDA_SUCCESS;
 	if (has_far)
 		sw_far_install(&sv_far);
+	if (result == CUDA_SUCCESS && config.space_size)
+		sv_space_opened(&welcome->space);
 	if (result == CUDA_SUCCESS)
 		snprintf(welcome->text, sizeof(welcome->text), "software GPU, compute capability %u.%u", config.cc / 10, config.cc % 10);
 	else
@@ -124,5 +128,5 @@ sv_device_open(const struct sv_options *options, const struct session_hello *hel
 		snprintf(welcome->text, sizeof(welcome->text), "the server is out of memory or descriptors");
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	return native ? open_native(options, hello, welcome, ops) : open_soft(welcome, ops);
+	return native ? open_native(options, hello, welcome, ops) : open_soft(hello, welcome, ops);
 }

@@ -87,6 +87,15 @@ find_shared(uint64_t address, uint64_t size)
 	return NULL;
 }
 
+bool
+sv_memory_covers(uint64_t address, uint64_t size)
+{
+	pthread_mutex_lock(&lock);
+	bool covers = find_shared(address, size) != NULL;
+	pthread_mutex_unlock(&lock);
+	return covers;
+}
+
 static CUresult
 map_shared(struct sv_call *call, const struct session_memory *memory)
 {

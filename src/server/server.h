@@ -102,6 +102,16 @@ bool sv_serve_memory(struct sv_call *call, CUresult *result);
 CUresult sv_may_touch(struct sv_call *call, uint64_t address, uint64_t size);
 /* The same for a side of a box that is the host's or unified; others the device checks. */
 CUresult sv_may_touch_box(struct sv_call *call, const CUDA_MEMCPY3D *c, bool is_source);
+/* Whether the range is host memory that the client told of. */
+bool sv_memory_covers(uint64_t address, uint64_t size);
+
+/* serve_memory.c: the first of the client's ranges that is free here too; nothing is written if none is. */
+void sv_space_choose(const struct session_space spaces[SESSION_SPACES], uint64_t *base, uint64_t *size);
+/* After the software GPU was opened: where it lies. */
+void sv_space_opened(struct session_space *told);
+bool sv_serve_managed_file(struct sv_call *call, CUresult *result);
+bool sv_serve_pages_get(struct sv_call *call, CUresult *result);
+bool sv_serve_pages_put(struct sv_call *call, CUresult *result);
 
 /* serve_callback.c: what is printed to standard output goes to the client; `descriptor`: also what a driver writes to descriptor 1. */
 bool sv_output_begin(bool descriptor);

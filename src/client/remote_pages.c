@@ -1,0 +1,746 @@
+/*
+ * Pages of memory that this process and a worker elsewhere both have, at the same addresses: managed memory, and pinned memory that kernels
+ * reach. A page is either the program's (HERE) or the device's (AWAY), as CUDA says of devices without concurrent managed access: all work
+ * for the device takes all pages away, with what the program changed in them; a page that the program touches comes back, after the
+ * device has become idle. So neither side ever sees old contents; a program that waits for what a running kernel writes waits for the
+ * kernel's end.
+ *
+ * A page that came is remembered as it came (its twin): what goes back are the bytes that differ, so that what the device writes beside
+ * them at the same time (a host function may touch pages while other kernels run) is not lost.
+ *
+ * The program's view of a page is closed while it is AWAY. Touching it ends in a thread of ours: through userfaultfd, or where that is
+ * forbidden through SIGSEGV, whose earlier handler gets all other faults. System calls that touch a closed page fail with EFAULT in
+ * the second case. FARWARP_FAULTS=signal chooses it. The thread reads and writes pages through a second view of the same memory.
+ *
+ * When the server is lost, all pages are opened with what they last held.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/thread.h"
+#include "client/remote.h"
+
+#define PAGE_BITS 12
+#define PAGE ((uint64_t)1 << PAGE_BITS)
+#define BLOCK_BITS 21 /* the unit in which pages that are HERE are found again */
+#define BLOCK_PAGES ((uint64_t)1 << (BLOCK_BITS - PAGE_BITS))
+#define WINDOW_LEAST 16  /* pages that come with the one that was touched: more while touches go on behind each other */
+#define WINDOW_MOST BLOCK_PAGES
+#define WANTED_MOST (64 * BLOCK_PAGES)
+
+/* NONE: not ours. FRESH: what it holds does not matter yet. WHOLE: HERE, and all of it goes back. */
+enum state { NONE, AWAY, FRESH, HERE, WHOLE };
+
+struct area {
+	struct area *next;
+	uint64_t base, size;
+	uint8_t *view, *twin;  /* the second view; each page as it came */
+	uint8_t *state;        /* enum state, of each page */
+	uint8_t *wanted;       /* of each block: the program said that it will touch it all */
+	uint16_t *here;        /* of each block: pages that are HERE or WHOLE */
+	int file;
+	uint64_t next_touch, window; /* pages */
+};
+
+struct block {
+	struct area *area;
+	uint64_t number;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct area *areas;           /* atomic head; records are never freed */
+static struct block *blocks;         /* with pages that are HERE; guarded by lock */
+static size_t block_count, block_room;
+static struct fresh {
+	struct area *area;
+	uint64_t first, end; /* pages */
+} *fresh;                            /* where pages may be FRESH; guarded by lock */
+static size_t fresh_count, fresh_room;
+static unsigned here;                /* atomic: work has something to take away */
+static bool lost;                    /* atomic */
+static pid_t owner;                  /* the process that has the thread */
+
+unsigned rm_pages_used;
+
+static struct area *
+find_area(uint64_t address)
+{
+	for (struct area *area = __atomic_load_n(&areas, __ATOMIC_ACQUIRE); area; area = area->next)
+		if (address - area->base < area->size)
+			return area;
+	return NULL;
+}
+
+/* ---- work that may not be done yet --------------------------------------------------------------------------------- */
+
+static pthread_mutex_t pending_lock = PTHREAD_MUTEX_INITIALIZER;
+static CUcontext *pending;           /* contexts with such work; guarded by pending_lock */
+static size_t pending_count, pending_room;
+static CUcontext pending_last;       /* atomic: the newest of them, so that most work adds nothing */
+
+static void
+note_work(void)
+{
+	CUcontext ctx = fw_thread.ctx;
+
+	if (!ctx || __atomic_load_n(&pending_last, __ATOMIC_ACQUIRE) == ctx)
+		return;
+	pthread_mutex_lock(&pending_lock);
+	size_t n = 0;
+	while (n < pending_count && pending[n] != ctx)
+		n++;
+	if (n == pending_room) {
+		CUcontext *more = realloc(pending, (pending_room + 16) * sizeof(*pending));
+		if (more) {
+			pending = more;
+			pending_room += 16;
+		}
+	}
+	if (n < pending_room) {
+		pending[n] = ctx;
+		pending_count = n + 1 > pending_count ? n + 1 : pending_count;
+		__atomic_store_n(&pending_last, ctx, __ATOMIC_SEQ_CST);
+	}
+	pthread_mutex_unlock(&pending_lock);
+}
+
+/* Waits for all work that was noted. Called without the lock, by the thread of faults. */
+static void
+await_work(void)
+{
+	for (;;) {
+		pthread_mutex_lock(&pending_lock);
+		__atomic_store_n(&pending_last, NULL, __ATOMIC_RELEASE);
+		CUcontext ctx = pending_count ? pending[--pending_count] : NULL;
+		pthread_mutex_unlock(&pending_lock);
+		if (!ctx)
+			return;
+		fw_thread.ctx = ctx;
+		rm_ops_table()->cuCtxSynchronize(); /* its error is told again to who asks for it */
+		fw_thread.ctx = NULL;
+	}
+}
+
+/* ---- opening and closing ------------------------------------------------------------------------------------------- */
+
+static int uffd = -1; /* -1: by signals */
+
+static void
+open_pages(const struct area *area, uint64_t first, uint64_t count)
+{
+	uint64_t address = area->base + (first << PAGE_BITS), size = count << PAGE_BITS;
+
+	if (uffd < 0) {
+		mprotect((void *)(uintptr_t)address, size, PROT_READ | PROT_WRITE);
+		return;
+	}
+	for (uint64_t n = 0; n < count; n++) /* what is continued has to be there */
+		*(volatile uint8_t *)(area->view + ((first + n) << PAGE_BITS));
+	while (size) {
+		struct uffdio_continue go = { .range = { address, size } };
+		if (ioctl(uffd, UFFDIO_CONTINUE, &go) == 0)
+			return;
+		uint64_t done = go.mapped > 0 ? (uint64_t)go.mapped : 0;
+		if (!done && errno == EEXIST) { /* it is open; who waits for it has to be woken */
+			struct uffdio_range wake = { address, PAGE };
+			ioctl(uffd, UFFDIO_WAKE, &wake);
+			done = PAGE;
+		} else if (!done && errno != EAGAIN) {
+			return;
+		}
+		address += done;
+		size -= done;
+	}
+}
+
+static void
+close_pages(const struct area *area, uint64_t first, uint64_t count)
+{
+	void *address = (void *)(uintptr_t)(area->base + (first << PAGE_BITS));
+
+	if (uffd < 0)
+		mprotect(address, count << PAGE_BITS, PROT_NONE);
+	else
+		madvise(address, count << PAGE_BITS, MADV_DONTNEED); /* of this view; the file keeps them */
+}
+
+/* The server is lost: everything is opened, with what it last held. Lock held. */
+static void
+open_all(void)
+{
+	if (__atomic_exchange_n(&lost, true, __ATOMIC_ACQ_REL))
+		return;
+	for (struct area *area = areas; area; area = area->next)
+		for (uint64_t block = 0; block << BLOCK_BITS < area->size; block++) {
+			static const uint8_t none[BLOCK_PAGES];
+			uint64_t first = block * BLOCK_PAGES, left = (area->size >> PAGE_BITS) - first, run;
+			left = left < BLOCK_PAGES ? left : BLOCK_PAGES;
+			if (memcmp(area->state + first, none, left) == 0)
+				continue;
+			for (uint64_t n = 0; n < left; n += run) {
+				for (run = 0; n + run < left && area->state[first + n + run]; run++)
+					area->state[first + n + run] = HERE;
+				struct uffdio_range range = { area->base + ((first + n) << PAGE_BITS), run << PAGE_BITS };
+				if (run && uffd < 0)
+					open_pages(area, first + n, run);
+				else if (run)
+					ioctl(uffd, UFFDIO_UNREGISTER, &range);
+				run += !run;
+			}
+		}
+	fw_warn("client", "the server is lost: managed memory holds what it held when it was last here");
+}
+
+/* Pages that are open now. Lock held. */
+static void
+set_here(struct area *area, uint64_t first, uint64_t count, enum state state)
+{
+	for (uint64_t n = first; n < first + count; n++) {
+		uint64_t block = n / BLOCK_PAGES;
+		area->state[n] = (uint8_t)state;
+		if (area->here[block]++)
+			continue;
+		if (block_count == block_room) {
+			struct block *more = realloc(blocks, (block_room * 2 + 64) * sizeof(*blocks));
+			if (!more) {
+				fw_error("client", "out of memory for the pages of managed memory");
+				abort(); /* to go on would be to lose what the program writes */
+			}
+			blocks = more;
+			block_room = block_room * 2 + 64;
+		}
+		blocks[block_count++] = (struct block){ area, block };
+	}
+	__atomic_store_n(&here, 1, __ATOMIC_RELEASE);
+}
+
+/* ---- pages come ---------------------------------------------------------------------------------------------------- */
+
+struct arrival {
+	struct area *area;
+	uint64_t at, end; /* offsets in the area */
+};
+
+static void
+take_pages(void *user, const uint8_t *bytes, size_t size)
+{
+	struct arrival *arrival = user;
+
+	if (size > arrival->end - arrival->at)
+		size = arrival->end - arrival->at;
+	memcpy(arrival->area->view + arrival->at, bytes, size);
+	memcpy(arrival->area->twin + arrival->at, bytes, size);
+	arrival->at += size;
+}
+
+/* Lock held. */
+static bool
+fetch(struct area *area, uint64_t first, uint64_t count)
+{
+	struct arrival arrival = { area, first << PAGE_BITS, (first + count) << PAGE_BITS };
+	struct rm_request r;
+	struct fw_cursor in;
+
+	rm_begin(&r, SESSION_PAGES_GET, 16);
+	r.sink = take_pages;
+	r.user = &arrival;
+	call_put_u64(&r.out, area->base + arrival.at);
+	call_put_u64(&r.out, count << PAGE_BITS);
+	CUresult result = rm_ask(&r, &in);
+	rm_end(&r);
+	return result == CUDA_SUCCESS && arrival.at == arrival.end;
+}
+
+/* How many pages come with one that was touched: in its state, and not farther than the block or what was wanted. Lock held. */
+static uint64_t
+window(struct area *area, uint64_t page)
+{
+	uint64_t pages = area->size >> PAGE_BITS, most, count = 1;
+	uint8_t state = area->state[page];
+
+	area->window = page != area->next_touch ? WINDOW_LEAST : area->window * 2 < WINDOW_MOST ? area->window * 2 : WINDOW_MOST;
+	most = area->window;
+	if (area->wanted[page / BLOCK_PAGES]) {
+		uint64_t block = page / BLOCK_PAGES, last = block;
+		while (last + 1 < (pages + BLOCK_PAGES - 1) / BLOCK_PAGES && area->wanted[last + 1] && last - block < WANTED_MOST / BLOCK_PAGES)
+			last++;
+		most = (last + 1) * BLOCK_PAGES - page;
+		memset(area->wanted + block, 0, last + 1 - block);
+	} else if (most > BLOCK_PAGES - page % BLOCK_PAGES) {
+		most = BLOCK_PAGES - page % BLOCK_PAGES;
+	}
+	while (count < most && page + count < pages && area->state[page + count] == state)
+		count++;
+	area->next_touch = page + count;
+	return count;
+}
+
+/*
+ * Fetches and opens pages from one that is AWAY. False: work has begun meanwhile that may write them, and nothing was opened. Who begins
+ * work notes it, then looks whether anything is here; so of the two sides at least one sees the other. Lock held.
+ */
+static bool
+bring(struct area *area, uint64_t page, bool at_once)
+{
+	uint64_t count = window(area, page);
+
+	__atomic_store_n(&here, 1, __ATOMIC_SEQ_CST);
+	if (!__atomic_load_n(&lost, __ATOMIC_ACQUIRE) && !fetch(area, page, count)) {
+		if (!wire_alive(rm_link())) {
+			open_all();
+			return true;
+		}
+		fw_error("client", "managed memory at 0x%llx cannot be fetched: it is not on the device any more",
+		         (unsigned long long)(area->base + (page << PAGE_BITS)));
+	}
+	if (!at_once && __atomic_load_n(&pending_last, __ATOMIC_SEQ_CST))
+		return false;
+	set_here(area, page, count, HERE);
+	open_pages(area, page, count);
+	return true;
+}
+
+/* Opens what was touched. False: the address is none of ours. `at_once`: by a host function, which other work waits for. */
+static bool
+touched(uint64_t address, bool at_once)
+{
+	struct area *area = find_area(address);
+	uint64_t page = area ? (address - area->base) >> PAGE_BITS : 0;
+	bool ours = area != NULL, opened = false;
+
+	while (ours && !opened) {
+		if (!at_once && __atomic_load_n(&area->state[page], __ATOMIC_ACQUIRE) == AWAY)
+			await_work();
+		pthread_mutex_lock(&lock);
+		switch ((enum state)area->state[page]) {
+		case NONE:
+			ours = false;
+			break;
+		case FRESH: {
+			uint64_t count = window(area, page);
+			open_pages(area, page, count);
+			set_here(area, page, count, WHOLE);
+			opened = true;
+			break;
+		}
+		case AWAY:
+			opened = bring(area, page, at_once);
+			break;
+		case HERE:
+		case WHOLE:
+			open_pages(area, page, 1);
+			opened = true;
+			break;
+		}
+		pthread_mutex_unlock(&lock);
+	}
+	return ours;
+}
+
+/* ---- pages go ------------------------------------------------------------------------------------------------------ */
+
+/* What differs, as runs, in records that are filled one after the other. */
+struct outgoing {
+	struct rm_request r;
+	size_t room;
+	bool open, await;
+	CUresult result;
+};
+
+static void
+send_runs(struct outgoing *out)
+{
+	if (out->open) {
+		CUresult result = out->await ? rm_do(&out->r) : rm_send(&out->r);
+		if (out->result == CUDA_SUCCESS)
+			out->result = result;
+	}
+	out->open = false;
+}
+
+static void
+put_run(struct outgoing *out, uint64_t address, const uint8_t *bytes, uint64_t size)
+{
+	while (size) {
+		if (out->open && out->room < 64)
+			send_runs(out);
+		if (!out->open) {
+			out->room = SESSION_CHUNK;
+			rm_begin(&out->r, SESSION_PAGES_PUT, out->room);
+			out->open = true;
+		}
+		uint64_t part = size < out->room - 24 ? size : (out->room - 24) & ~7ul;
+		call_put_u64(&out->r.out, address);
+		call_put_u64(&out->r.out, part);
+		call_put(&out->r.out, bytes, part);
+		out->room -= 16 + ((part + 7) & ~7ul);
+		address += part;
+		bytes += part;
+		size -= part;
+	}
+}
+
+static void
+put_changes(struct outgoing *out, const struct area *area, uint64_t page)
+{
+	const uint8_t *now = area->view + (page << PAGE_BITS), *then = area->twin + (page << PAGE_BITS);
+	uint64_t address = area->base + (page << PAGE_BITS);
+
+	if (memcmp(now, then, PAGE) == 0)
+		return;
+	for (uint64_t at = 0, end; at < PAGE; at = end) {
+		for (end = at; end < PAGE && now[end] == then[end]; end++)
+			;
+		for (at = end; end < PAGE && now[end] != then[end]; end++)
+			;
+		if (at < end)
+			put_run(out, address + at, now + at, end - at);
+	}
+}
+
+/* Takes a block's pages away from the program. Lock held. */
+static void
+take_block(struct outgoing *out, struct area *area, uint64_t block)
+{
+	uint64_t first = block * BLOCK_PAGES, left = (area->size >> PAGE_BITS) - first, run;
+
+	left = left < BLOCK_PAGES ? left : BLOCK_PAGES;
+	for (uint64_t n = first; n < first + left; n += run) {
+		uint8_t state = area->state[n];
+		for (run = 1; n + run < first + left && area->state[n + run] == state; run++)
+			;
+		if (state != HERE && state != WHOLE)
+			continue;
+		close_pages(area, n, run);
+		if (state == WHOLE)
+			put_run(out, area->base + (n << PAGE_BITS), area->view + (n << PAGE_BITS), run << PAGE_BITS);
+		else
+			for (uint64_t page = n; page < n + run; page++)
+				put_changes(out, area, page);
+		memset(area->state + n, AWAY, run);
+	}
+	madvise(area->twin + (first << PAGE_BITS), left << PAGE_BITS, MADV_DONTNEED);
+	area->here[block] = 0;
+}
+
+/* `await`: the answer is awaited, as the order of records does not hold for what comes next. */
+static void
+take_all(bool await)
+{
+	struct outgoing out = { .await = await };
+
+	pthread_mutex_lock(&lock);
+	if (!__atomic_load_n(&lost, __ATOMIC_ACQUIRE)) {
+		__atomic_store_n(&here, 0, __ATOMIC_RELEASE);
+		for (size_t n = 0; n < block_count; n++)
+			take_block(&out, blocks[n].area, blocks[n].number);
+		block_count = 0;
+		for (size_t n = 0; n < fresh_count; n++) /* the device may write them now */
+			for (uint64_t page = fresh[n].first; page < fresh[n].end; page++)
+				if (fresh[n].area->state[page] == FRESH)
+					fresh[n].area->state[page] = AWAY;
+		fresh_count = 0;
+		send_runs(&out);
+		if (!wire_alive(rm_link()))
+			open_all();
+		else if (out.result != CUDA_SUCCESS)
+			fw_error("client", "what was written to managed memory did not reach the device: %s", call_error_text(out.result));
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+void
+rm_pages_before_work(void)
+{
+	note_work();
+	if (__atomic_load_n(&here, __ATOMIC_SEQ_CST))
+		take_all(false);
+}
+
+void
+rm_pages_after_work(void)
+{
+	note_work(); /* again: a touch in between may have waited before the work was there */
+	if (__atomic_load_n(&here, __ATOMIC_SEQ_CST))
+		take_all(false);
+}
+
+/* ---- the thread ---------------------------------------------------------------------------------------------------- */
+
+struct post {
+	uint64_t address;
+	bool at_once;
+	uint32_t answer; /* a futex: 1 opened, 2 not ours */
+};
+
+static int pipe_fd[2] = { -1, -1 };
+static struct sigaction earlier;
+static __thread bool in_callback __attribute__((tls_model("initial-exec")));
+static pid_t callback_thread; /* atomic */
+
+static void
+futex(uint32_t *word, int op, uint32_t value)
+{
+	syscall(SYS_futex, word, op, value, NULL, NULL, 0);
+}
+
+/* What a fault was that is none of ours. */
+static void
+pass_on(int number, siginfo_t *info, void *context)
+{
+	if (earlier.sa_flags & SA_SIGINFO)
+		earlier.sa_sigaction(number, info, context);
+	else if (earlier.sa_handler != SIG_DFL && earlier.sa_handler != SIG_IGN)
+		earlier.sa_handler(number);
+	else
+		signal(number, SIG_DFL); /* it happens again */
+}
+
+static void
+on_fault(int number, siginfo_t *info, void *context)
+{
+	struct post post = { .address = (uint64_t)(uintptr_t)info->si_addr, .at_once = in_callback }, *where = &post;
+	struct area *area = find_area(post.address);
+	int error = errno;
+
+	if (!area || pipe_fd[1] < 0 || __atomic_load_n(&area->state[(post.address - area->base) >> PAGE_BITS], __ATOMIC_ACQUIRE) == NONE) {
+		pass_on(number, info, context);
+		return;
+	}
+	if (getpid() != owner) { /* the child of a fork has no thread for this, and no device */
+		mprotect((void *)(uintptr_t)(post.address & ~(PAGE - 1)), PAGE, PROT_READ | PROT_WRITE);
+	} else if (write(pipe_fd[1], &where, sizeof(where)) == sizeof(where)) {
+		while (!__atomic_load_n(&post.answer, __ATOMIC_ACQUIRE))
+			futex(&post.answer, FUTEX_WAIT_PRIVATE, 0);
+		if (post.answer == 2)
+			pass_on(number, info, context);
+	}
+	errno = error;
+}
+
+bool
+rm_faults_catch(void)
+{
+	static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
+	static bool caught;
+	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER };
+
+	pthread_mutex_lock(&once);
+	caught = caught || sigaction(SIGSEGV, &action, &earlier) == 0;
+	pthread_mutex_unlock(&once);
+	return caught;
+}
+
+/* All faults, one after the other. */
+static void *
+serve_faults(void *argument)
+{
+	struct pollfd polled = { .fd = uffd >= 0 ? uffd : pipe_fd[0], .events = POLLIN };
+	struct uffd_msg message;
+	struct post *post;
+
+	CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED; /* its waits are no part of what a stream records */
+	rm_ops_table()->cuThreadExchangeStreamCaptureMode(&mode);
+	for (;;) {
+		if (poll(&polled, 1, -1) < 0)
+			continue;
+		if (uffd < 0 && read(pipe_fd[0], &post, sizeof(post)) == sizeof(post)) {
+			bool ours = touched(post->address, post->at_once);
+			__atomic_store_n(&post->answer, ours ? 1 : 2, __ATOMIC_RELEASE);
+			futex(&post->answer, FUTEX_WAKE_PRIVATE, 1); /* of an address that may be gone: that is harmless */
+		} else if (uffd >= 0 && read(uffd, &message, sizeof(message)) == sizeof(message) && message.event == UFFD_EVENT_PAGEFAULT) {
+			uint64_t address = message.arg.pagefault.address & ~(PAGE - 1);
+			bool at_once = (pid_t)message.arg.pagefault.feat.ptid == __atomic_load_n(&callback_thread, __ATOMIC_ACQUIRE);
+			if (!touched(address, at_once)) { /* freed memory: it has no contents */
+				struct uffdio_range range = { address, PAGE };
+				ioctl(uffd, UFFDIO_UNREGISTER, &range);
+				mprotect((void *)(uintptr_t)address, PAGE, PROT_NONE);
+			}
+		}
+	}
+	return argument;
+}
+
+static int
+open_uffd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_THREAD_ID };
+	const char *wish = getenv("FARWARP_FAULTS");
+
+	if (wish && strcmp(wish, "signal") == 0)
+		return -1;
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api) != 0) { /* a kernel before 5.14 */
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+/* With the lock held. */
+static bool
+begin_thread(void)
+{
+	pthread_t thread;
+	sigset_t all, before;
+
+	if (owner)
+		return true;
+	uffd = open_uffd();
+	if (uffd < 0 && (pipe2(pipe_fd, O_CLOEXEC) != 0 || !rm_faults_catch()))
+		return false;
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	bool good = pthread_create(&thread, NULL, serve_faults, NULL) == 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (good) {
+		pthread_detach(thread);
+		owner = getpid();
+		fw_debug("client", "pages of managed memory move by %s", uffd >= 0 ? "userfaultfd" : "SIGSEGV");
+	}
+	return good;
+}
+
+void
+rm_pages_callback(bool begins)
+{
+	struct rm_request r;
+
+	in_callback = begins;
+	if (begins) {
+		__atomic_store_n(&callback_thread, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
+		return;
+	}
+	/* What comes next in the stream reads what it wrote; another thread may have taken that, so all that was sent is awaited. */
+	take_all(true);
+	rm_begin(&r, SESSION_FLUSH, 0);
+	rm_do(&r);
+}
+
+/* ---- which pages --------------------------------------------------------------------------------------------------- */
+
+static void *
+reserve(size_t size)
+{
+	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+bool
+rm_pages_area(uint64_t base, uint64_t size, int file)
+{
+	struct area *area = calloc(1, sizeof(*area));
+	size_t blocks_in = (size >> BLOCK_BITS) + 1;
+
+	if (!area)
+		return false;
+	*area = (struct area){ .base = base, .size = size, .file = file, .next_touch = UINT64_MAX };
+	area->view = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, 0);
+	area->twin = reserve(size);
+	area->state = reserve(size >> PAGE_BITS);
+	area->wanted = reserve(blocks_in);
+	area->here = reserve(blocks_in * sizeof(*area->here));
+	pthread_mutex_lock(&lock);
+	bool good = area->view != MAP_FAILED && area->twin && area->state && area->wanted && area->here && begin_thread();
+	if (good) {
+		madvise(area->view, size, MADV_DONTDUMP);
+		madvise(area->twin, size, MADV_DONTDUMP);
+		area->next = areas;
+		__atomic_store_n(&areas, area, __ATOMIC_RELEASE);
+		__atomic_store_n(&rm_pages_used, 1, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&lock);
+	return good; /* what is lost otherwise is the end of memory anyhow */
+}
+
+bool
+rm_pages_map(uint64_t base, uint64_t size)
+{
+	struct area *area = find_area(base);
+	struct uffdio_register claim = { .range = { base, size }, .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR };
+
+	if (!area)
+		return false;
+	pthread_mutex_lock(&lock);
+	bool is_lost = __atomic_load_n(&lost, __ATOMIC_ACQUIRE);
+	void *at = mmap((void *)(uintptr_t)base, size, uffd < 0 && !is_lost ? PROT_NONE : PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE |
+	                MAP_FIXED, area->file, (off_t)(base - area->base));
+	bool good = at != MAP_FAILED && (uffd < 0 || is_lost || ioctl(uffd, UFFDIO_REGISTER, &claim) == 0);
+	if (good)
+		memset(area->state + ((base - area->base) >> PAGE_BITS), is_lost ? HERE : AWAY, size >> PAGE_BITS);
+	pthread_mutex_unlock(&lock);
+	return good;
+}
+
+void
+rm_pages_unmap(uint64_t base, uint64_t size)
+{
+	struct area *area = find_area(base);
+
+	if (!area)
+		return;
+	pthread_mutex_lock(&lock);
+	uint64_t first = (base - area->base) >> PAGE_BITS, count = size >> PAGE_BITS;
+	memset(area->state + first, NONE, count);
+	for (size_t n = 0; n < block_count;) {
+		uint64_t at = blocks[n].number * BLOCK_PAGES;
+		if (blocks[n].area == area && at >= first && at < first + count) {
+			area->here[blocks[n].number] = 0;
+			blocks[n] = blocks[--block_count];
+		} else {
+			n++;
+		}
+	}
+	mmap((void *)(uintptr_t)base, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	fallocate(area->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(base - area->base), (off_t)size);
+	madvise(area->twin + (base - area->base), size, MADV_DONTNEED);
+	pthread_mutex_unlock(&lock);
+}
+
+void
+rm_pages_fresh(uint64_t address, uint64_t size)
+{
+	struct area *area = find_area(address);
+	uint64_t first = (address - area->base + PAGE - 1) >> PAGE_BITS, end = (address - area->base + size) >> PAGE_BITS;
+
+	pthread_mutex_lock(&lock);
+	if (fresh_count == fresh_room) {
+		struct fresh *more = realloc(fresh, (fresh_room * 2 + 64) * sizeof(*fresh));
+		fresh = more ? more : fresh;
+		fresh_room = more ? fresh_room * 2 + 64 : fresh_room;
+	}
+	if (fresh_count < fresh_room && first < end) {
+		fresh[fresh_count++] = (struct fresh){ area, first, end };
+		for (uint64_t n = first; n < end; n++)
+			if (area->state[n] == AWAY)
+				area->state[n] = FRESH;
+		__atomic_store_n(&here, 1, __ATOMIC_SEQ_CST);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+void
+rm_pages_wanted(uint64_t address, uint64_t size)
+{
+	struct area *area = find_area(address);
+	uint64_t first = (address - area->base) >> BLOCK_BITS, last = (address - area->base + size - 1) >> BLOCK_BITS;
+
+	pthread_mutex_lock(&lock);
+	memset(area->wanted + first, 1, last - first + 1);
+	pthread_mutex_unlock(&lock);
+}
