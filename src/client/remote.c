@@ -563,6 +563,34 @@ count_capture(enum cuda_call_id call, CUresult result)
 		__atomic_sub_fetch(&captures, 1, __ATOMIC_ACQ_REL);
 }
 
+/* After a call that may have ended a context: what this process has of it ends too. */
+static void
+end_context(enum cuda_call_id call, const void *const *args)
+{
+	CUcontext ctx = NULL;
+	unsigned flags;
+	int active = 0;
+
+	switch (call) {
+	case CALL_cuCtxDestroy:
+	case CALL_cuCtxDestroy_v2:
+		rm_managed_context_ended(*(const CUcontext *)args[0]);
+		break;
+	case CALL_cuDevicePrimaryCtxRelease:
+	case CALL_cuDevicePrimaryCtxRelease_v2:
+		if (rm_ops_table()->cuDevicePrimaryCtxGetState(*(const CUdevice *)args[0], &flags, &active) != CUDA_SUCCESS || active)
+			break;
+		/* fall through */
+	case CALL_cuDevicePrimaryCtxReset:
+	case CALL_cuDevicePrimaryCtxReset_v2:
+		if (rm_ops_table()->primary_context(&ctx, *(const CUdevice *)args[0]) == CUDA_SUCCESS)
+			rm_managed_context_ended(ctx);
+		break;
+	default:
+		break;
+	}
+}
+
 CUresult
 rm_call(enum cuda_call_id call, const void *const *args)
 {
@@ -593,6 +621,8 @@ rm_call(enum cuda_call_id call, const void *const *args)
 	if (ends_something(call)) /* again: another thread may have asked between the two */
 		end_epoch(call_descs[call].first);
 	count_capture(call, result);
+	if (result == CUDA_SUCCESS)
+		end_context(call, args);
 	return result;
 }
 

@@ -174,6 +174,8 @@ void rm_spaces_reserve(struct session_space spaces[SESSION_SPACES]);
 void rm_spaces_settle(const struct session_space spaces[SESSION_SPACES], const struct session_space *taken);
 /* Whether [address, address + size) is managed memory, which the worker has at the same address. */
 bool rm_is_managed(uint64_t address, uint64_t size);
+/* What belonged to the context is no more. */
+void rm_managed_context_ended(CUcontext ctx);
 /* Managed memory is the same memory in both processes; else its pages move. */
 bool rm_managed_coherent(void);
 

@@ -6,8 +6,6 @@
  * same memory: one file that both processes map, coherent, without a protocol. Over a network the mapping is this process's own and its
  * pages move (remote_pages.c). A device that does not lie in a common range (the machine's driver chooses its own addresses) is tried
  * address by address.
- *
- * What stays mapped after its context was destroyed is memory that nobody uses; the next allocation there takes it over.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "client/remote.h"
 
 #define SPACE_BYTES ((uint64_t)1 << 39) /* what the software GPU asks for */
@@ -31,6 +30,7 @@
 struct managed {
 	struct managed *next;
 	uint64_t address, size, id;
+	CUcontext ctx; /* with which it ends; NULL for variables */
 };
 
 static struct session_space space;          /* size 0: there is none */
@@ -218,7 +218,7 @@ remember(uint64_t address, uint64_t size, bool fresh)
 		forget(at);
 	bool mapped = use_granules(address, size, true);
 	if (mapped) {
-		*managed = (struct managed){ *bucket(address), address, size, ++next_id };
+		*managed = (struct managed){ *bucket(address), address, size, ++next_id, fresh ? fw_thread.ctx : NULL };
 		*bucket(address) = managed;
 		if (fresh && !coherent)
 			rm_pages_fresh(address, size);
@@ -239,6 +239,21 @@ rm_is_managed(uint64_t address, uint64_t size)
 	bool found = users[(address - space.base) >> GRANULE_BITS] != 0;
 	pthread_rwlock_unlock(&lock);
 	return found;
+}
+
+void
+rm_managed_context_ended(CUcontext ctx)
+{
+	if (!__atomic_load_n(&any, __ATOMIC_RELAXED))
+		return;
+	pthread_rwlock_wrlock(&lock);
+	for (unsigned n = 0; n < BUCKETS; n++)
+		for (struct managed **at = &all[n]; *at;)
+			if ((*at)->ctx == ctx)
+				forget(at);
+			else
+				at = &(*at)->next;
+	pthread_rwlock_unlock(&lock);
 }
 
 /* ---- calls --------------------------------------------------------------------------------------------------------- */
