@@ -420,18 +420,25 @@ def emit_invoke(calls):
     return '\n'.join(out) + '\n'
 
 
+# Of the calls that src/client writes by hand, those that tell a failure of the context before they look at their arguments.
+TELL_FIRST = ('cuMem', 'cuLaunch', 'cuStreamAddCallback', 'cuPointer', 'cuOccupancy')
+
+
 def emit_remote(calls):
     """The operations of the device behind a server, for src/client/remote.c."""
     out = [BANNER % 'cuda.api']
     served = [c for c in calls if not (c.refuse or c.custom or c.wire == 'none')]
     for c in served:
         if c.wire:
+            if c.name.startswith(TELL_FIRST):
+                out.append('static CUresult\nfirst_%s(%s)\n{\n\tCUresult told = rm_told();\n\n\treturn told != CUDA_SUCCESS ? told : rm_%s(%s);\n}\n'
+                           % (c.name, c.args(), c.name, ', '.join(p.name for p in c.params)))
             continue
         arguments = ', '.join('&' + p.name for p in c.params) or 'NULL'
         out.append('static CUresult\nrm_%s(%s)\n{\n\treturn rm_call(CALL_%s, (const void *const[]){ %s });\n}\n'
                    % (c.name, c.args(), c.name, arguments))
     out.append('static const struct cuda_ops rm_ops = {\n\t.name = "remote",\n\t.primary_context = primary_context,')
-    out += ['\t.%s = rm_%s,' % (c.name, c.name) for c in served]
+    out += ['\t.%s = %s_%s,' % (c.name, 'first' if c.wire and c.name.startswith(TELL_FIRST) else 'rm', c.name) for c in served]
     out.append('};')
     return '\n'.join(out) + '\n'
 

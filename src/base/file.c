@@ -1,3 +1,4 @@
+/* Files in memory: setting their size. See file.h. */
 #include "file.h"
 
 #include <errno.h>

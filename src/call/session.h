@@ -17,7 +17,7 @@
 #include "cuda_ops.h"
 
 #define SESSION_MAGIC "farwarp"
-#define SESSION_REVISION 3 /* grows when the meaning of a record changes while its size does not; part of the protocol's hash */
+#define SESSION_REVISION 4 /* grows when the meaning of a record changes while its size does not; part of the protocol's hash */
 #define SESSION_VISIBLE_MAX 512
 #define SESSION_CHUNK (512u << 10)    /* bytes of a blob record or of a part of an answer */
 #define SESSION_BLOB_MAX (2ull << 30) /* of all inputs of one call */

@@ -413,7 +413,7 @@ may_keep(enum cuda_call_id call)
 {
 	bool asks_for_capture = call == CALL_cuStreamIsCapturing || call == CALL_cuStreamGetCaptureInfo;
 
-	return !rm_failed() && !(asks_for_capture && __atomic_load_n(&captures, __ATOMIC_ACQUIRE) > 0);
+	return !rm_failed() && !(asks_for_capture && rm_may_capture());
 }
 
 static CUresult
@@ -542,7 +542,7 @@ send_or_ask(struct rm_request *r)
 	if (!r->record || r->out.bad)
 		return rm_do(r);
 	uint64_t h = bytes_hash(r->kind, r->out.data, r->out.at), now = rm_epoch(call_descs[r->kind].touches);
-	if (is_accepted(h, now))
+	if (is_accepted(h, now) && !rm_may_capture())
 		return rm_send(r);
 	CUresult result = rm_do(r);
 	if (result == CUDA_SUCCESS)
@@ -591,16 +591,36 @@ end_context(enum cuda_call_id call, const void *const *args)
 	}
 }
 
+/*
+ * What the context has failed with, if it has: calls written by hand tell it before they look at their arguments, as all others do there.
+ * Asked anew each time, as another context may be current now, or the failed one begun again.
+ */
+static CUresult
+rm_told(void)
+{
+	size_t available, total;
+
+	return __builtin_expect(rm_failed(), 0) ? rm_call(CALL_cuMemGetInfo_v2, (const void *const[]){ &(size_t *){ &available }, &(size_t *){ &total } })
+	                                        : CUDA_SUCCESS;
+}
+
 CUresult
 rm_call(enum cuda_call_id call, const void *const *args)
 {
 	struct rm_request r;
 	struct fw_cursor in;
+	CUresult result;
 
 	if (call_descs[call].class == CALL_CLASS_LOCAL)
 		return call_local(call, args);
 	if (is_setter(call))
 		return set_attribute(call, args);
+	if (call == CALL_cuPointerGetAttribute) {
+		result = rm_told();
+		if (result != CUDA_SUCCESS || rm_pointer_attribute(*(void *const *)args[0], *(const CUpointer_attribute *)args[1],
+		                                                   *(const CUdeviceptr *)args[2], &result))
+			return result;
+	}
 	if (ends_something(call))
 		end_epoch(call_descs[call].first);
 	rm_begin(&r, (uint16_t)call, call_pack_bound(call, args));
@@ -611,7 +631,7 @@ rm_call(enum cuda_call_id call, const void *const *args)
 	}
 	if (call_descs[call].class == CALL_CLASS_ASYNC && !ends_something(call))
 		return send_or_ask(&r);
-	CUresult result = rm_ask(&r, &in);
+	result = rm_ask(&r, &in);
 	if (r.answered) {
 		in.at = 0;
 		CUresult unpacked = unpack(&in, call, args);

@@ -161,7 +161,7 @@ struct rm_side {
 };
 CUresult rm_reach_side(const struct rm_side *side, const void **host, CUdeviceptr *device, size_t width, size_t height, size_t depth);
 CUresult rm_reach_box(CUDA_MEMCPY3D *c); /* both sides */
-/* Whether some stream may be capturing: else none has to be asked. */
+/* Whether some stream may be capturing: else none has to be asked. While one is, no call is known to be accepted. */
 bool rm_may_capture(void);
 
 /* remote_bulk.c: copies of this process's memory whose bytes go beside the records, where the size and the link are for it. */
@@ -197,6 +197,8 @@ void rm_pages_after_work(void);
 /* SIGSEGV comes to remote_pages.c; what is none of its faults goes to the handler that was there. */
 bool rm_faults_catch(void);
 
+/* remote_copy.c: answers for pinned memory that the worker does not know (cuPointerGetAttribute). False: it is none. */
+bool rm_pointer_attribute(void *data, CUpointer_attribute attribute, CUdeviceptr p, CUresult *result);
 /* remote_copy.c: whether host memory at `p` is shared with the worker at the same address. */
 bool rm_is_shared(const void *p, size_t size);
 

@@ -16,6 +16,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "call/sizes.h"
 #include "client/remote.h"
 
@@ -123,8 +124,11 @@ rm_cuMemHostAlloc(void **pp, size_t bytesize, unsigned Flags)
 	CUresult result = CUDA_SUCCESS;
 	size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (bytesize + page - 1) & ~(page - 1);
 
-	if (!bytesize || Flags & ~7u)
+	if (Flags & ~7u)
 		return CUDA_ERROR_INVALID_VALUE;
+	*pp = NULL;
+	if (!bytesize)
+		return CUDA_SUCCESS;
 	if (size < bytesize)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	struct pinned *pinned = calloc(1, sizeof(*pinned));
@@ -172,6 +176,8 @@ rm_cuMemFreeHost(void *p)
 	struct pinned *pinned = take_pinned(p, true);
 	CUresult result = CUDA_SUCCESS;
 
+	if (!p)
+		return CUDA_SUCCESS;
 	if (!pinned)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (pinned->shared)
@@ -255,7 +261,8 @@ rm_cuMemHostGetFlags(unsigned *pFlags, void *p)
 
 	if (!pinned_facts(p, &facts))
 		return CUDA_ERROR_INVALID_VALUE;
-	*pFlags = facts.flags;
+	/* Everything that kernels reach is mapped, under unified addressing. */
+	*pFlags = facts.shared ? facts.flags | CU_MEMHOSTALLOC_DEVICEMAP : facts.flags & ~(unsigned)CU_MEMHOSTALLOC_DEVICEMAP;
 	return CUDA_SUCCESS;
 }
 
@@ -383,11 +390,13 @@ copy_in(bool async, uint64_t dst, const uint8_t *src, size_t size, CUstream stre
 
 	do {
 		size_t part = size - at <= INLINE ? size - at : SESSION_CHUNK;
-		rm_begin(&r, async ? CALL_cuMemcpyHtoDAsync_v2 : CALL_cuMemcpyHtoD_v2, part + 24);
-		call_put_u64(&r.out, dst + at);
+		rm_begin(&r, async ? CALL_cuMemcpyHtoDAsync_v2 : CALL_cuMemcpyHtoD_v2, part + 40);
+		call_put_u64(&r.out, dst);
+		call_put_u64(&r.out, size);
+		call_put_u64(&r.out, at);
 		call_put_u64(&r.out, part);
 		call_put_u64(&r.out, (uint64_t)(uintptr_t)stream);
-		if (!r.out.bad && r.out.data)
+		if (part && !r.out.bad && r.out.data)
 			memcpy(r.out.data + r.out.at, src + at, part);
 		r.out.at += part;
 		at += part;
@@ -438,7 +447,9 @@ static CUresult
 copy(bool async, uint64_t dst, enum place to, uint64_t src, enum place from, size_t size, CUstream stream)
 {
 	if (!size)
-		return CUDA_SUCCESS;
+		return copy_in(async, dst, NULL, 0, stream); /* which does nothing there, but says what is wrong with the stream */
+	if (!dst || !src)
+		return CUDA_ERROR_INVALID_VALUE;
 	if (to == PLACE_WORKER && from == PLACE_WORKER)
 		return copy_there(async, dst, src, size, stream);
 	if (async && is_capturing(stream)) {
@@ -745,6 +756,50 @@ rm_cuMemcpyAtoHAsync_v2(void *dstHost, CUarray srcArray, size_t srcOffset, size_
 }
 
 /* ---- what an address is -------------------------------------------------------------------------------------------- */
+
+#define ANSWER(type, value) *result = (memcpy(data, &(type){ value }, sizeof(type)), CUDA_SUCCESS)
+
+bool
+rm_pointer_attribute(void *data, CUpointer_attribute attribute, CUdeviceptr p, CUresult *result)
+{
+	struct pinned facts;
+
+	if (!data || !__atomic_load_n(&all_pinned, __ATOMIC_RELAXED) || !pinned_facts((const void *)(uintptr_t)p, &facts) || facts.shared)
+		return false;
+	switch (attribute) {
+	case CU_POINTER_ATTRIBUTE_CONTEXT:
+		ANSWER(CUcontext, fw_thread.ctx);
+		break;
+	case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+		ANSWER(unsigned, CU_MEMORYTYPE_HOST);
+		break;
+	case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+		ANSWER(void *, (void *)(uintptr_t)p);
+		break;
+	case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+	case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
+	case CU_POINTER_ATTRIBUTE_MAPPED:
+		ANSWER(unsigned, 0);
+		break;
+	case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+		ANSWER(int, 0);
+		break;
+	case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+	case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+	case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+		ANSWER(CUdeviceptr, facts.address);
+		break;
+	case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+		ANSWER(size_t, facts.size);
+		break;
+	default: /* a pointer for kernels among them: they do not reach it */
+		*result = CUDA_ERROR_INVALID_VALUE;
+	}
+	return true;
+}
+#undef ANSWER
 
 /* The list form says of an address that nobody knows that nothing applies, and succeeds (cudart asks about every host pointer so). */
 CUresult

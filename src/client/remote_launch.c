@@ -234,7 +234,7 @@ send_launch(const CUlaunchConfig *c, CUfunction f, bool cooperative, void **para
 		return rm_do(&r);
 	if (c->numAttrs)
 		shape.attributes = hash_attributes(c->attrs, c->numAttrs);
-	if (memcmp(place, &shape, sizeof(shape)) == 0)
+	if (memcmp(place, &shape, sizeof(shape)) == 0 && !rm_may_capture())
 		return rm_send(&r);
 	result = rm_do(&r);
 	if (result == CUDA_SUCCESS)

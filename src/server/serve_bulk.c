@@ -63,6 +63,7 @@ begin(struct sv_call *call, struct copy *copy)
 		return false;
 	*copy = (struct copy){ .ops = call->ops, .result = CUDA_SUCCESS, .thread = fw_thread };
 	memcpy(&copy->bulk, bytes, sizeof(copy->bulk));
+	copy->result = (int)sv_may_touch(call, copy->bulk.address, copy->bulk.size); /* of a copy that is refused, no part is made */
 	if (copy->bulk.async && sv_is_capturing(call, (CUstream)(uintptr_t)copy->bulk.stream))
 		copy->result = CUDA_ERROR_NOT_SUPPORTED;
 	return true;

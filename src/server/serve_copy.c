@@ -266,17 +266,17 @@ sv_is_capturing(struct sv_call *call, CUstream stream)
 static bool
 copy_in(struct sv_call *call, bool async, CUresult *result)
 {
-	uint64_t dst = call_get_u64(&call->in), size = call_get_u64(&call->in);
+	uint64_t dst = call_get_u64(&call->in), all = call_get_u64(&call->in), at = call_get_u64(&call->in), size = call_get_u64(&call->in);
 	CUstream stream = (CUstream)(uintptr_t)call_get_u64(&call->in);
 	const void *bytes = fw_cursor_bytes(&call->in, size);
 
-	if (!bytes)
+	if (!bytes || at > all || size > all - at)
 		return false;
-	if (async && sv_is_capturing(call, stream)) {
+	*result = size < all ? sv_may_touch(call, dst, all) : CUDA_SUCCESS; /* of a copy that is refused, no part is made */
+	if (size && async && sv_is_capturing(call, stream))
 		*result = CUDA_ERROR_NOT_SUPPORTED;
-		return true;
-	}
-	*result = async ? call->ops->cuMemcpyHtoDAsync_v2(dst, bytes, size, stream) : call->ops->cuMemcpyHtoD_v2(dst, bytes, size);
+	else if (*result == CUDA_SUCCESS)
+		*result = async ? call->ops->cuMemcpyHtoDAsync_v2(dst + at, bytes, size, stream) : call->ops->cuMemcpyHtoD_v2(dst + at, bytes, size);
 	return true;
 }
 
@@ -300,7 +300,9 @@ copy_out(struct sv_call *call, bool async, CUresult *result)
 
 	if (call->in.bad || !call->wants_answer)
 		return false;
-	*result = async && sv_is_capturing(call, stream) ? CUDA_ERROR_NOT_SUPPORTED : CUDA_SUCCESS;
+	*result = size > SESSION_CHUNK ? sv_may_touch(call, src, size) : CUDA_SUCCESS;
+	if (async && sv_is_capturing(call, stream))
+		*result = CUDA_ERROR_NOT_SUPPORTED;
 	for (uint64_t at = 0; at < size && *result == CUDA_SUCCESS;) {
 		uint32_t part = size - at < SESSION_CHUNK ? (uint32_t)(size - at) : SESSION_CHUNK;
 		void *room = sv_part_reserve(call, part);

@@ -193,9 +193,12 @@ submit(struct sw_stream *stream, const struct sw_copy *copy, enum sw_place src, 
 		}
 		return mode == SYNC ? sw_submit_wait(stream, &op) : sw_submit(stream, &op);
 	}
-	/* Only copies from device to device are asynchronous in a synchronous call; managed memory counts as the host's too. */
+	/*
+	 * Only copies from device to device are asynchronous in a synchronous call; managed memory counts as the host's too. From host to host
+	 * every call is synchronous (driver API, "API synchronization behavior").
+	 */
 	bool wait = (mode == SYNC && (src != SW_PLACE_DEVICE || dst != SW_PLACE_DEVICE)) || dst == SW_PLACE_PAGEABLE ||
-	            src == SW_PLACE_PAGEABLE || mode == ASYNC_SOURCE_NOW;
+	            src == SW_PLACE_PAGEABLE || (is_host(src) && is_host(dst)) || mode == ASYNC_SOURCE_NOW;
 	size_t bytes = copy->width * copy->height * copy->depth;
 	if (!wait && bytes > (mode == SYNC ? AT_ONCE_SYNC : AT_ONCE_ASYNC))
 		return sw_submit(stream, &op);

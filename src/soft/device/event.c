@@ -121,10 +121,11 @@ sw_cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned flags)
 		return result;
 	if (stream->ctx != event->ctx)
 		return CUDA_ERROR_INVALID_HANDLE;
-	if (event->capture && !stream->capture)
-		sw_event_forget_capture(event); /* recorded anew, outside any capture */
 	struct sw_op op = { .kind = SW_OP_RECORD, .event = { event, flags } };
-	return sw_submit(stream, &op);
+	result = sw_submit(stream, &op);
+	if (result == CUDA_SUCCESS && event->capture && !stream->capture)
+		sw_event_forget_capture(event); /* recorded anew, outside any capture */
+	return result;
 }
 
 CUresult

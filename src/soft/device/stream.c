@@ -346,20 +346,28 @@ is_done(const struct sw_work *work)
 	return !work || sw_work_done(work);
 }
 
+/* Whether all that the stream's next work would wait for is done. Lock held. */
+static bool
+has_finished(const struct sw_stream *stream)
+{
+	const struct sw_context *ctx = stream->ctx;
+	bool done = is_done(stream->last);
+
+	if (stream == ctx->legacy) {
+		for (const struct sw_stream *other = ctx->streams; other && done; other = other->next)
+			if (is_blocking(other))
+				done = is_done(other->last);
+	} else if (is_blocking(stream)) {
+		done = done && is_done(ctx->legacy->last);
+	}
+	return done;
+}
+
 bool
 sw_stream_idle(struct sw_stream *stream)
 {
-	struct sw_context *ctx = stream->ctx;
-
 	sw_queue_lock();
-	bool idle = !stream->capture && !ctx->live_captures && is_done(stream->last);
-	if (stream == ctx->legacy) {
-		for (struct sw_stream *other = ctx->streams; other && idle; other = other->next)
-			if (is_blocking(other))
-				idle = is_done(other->last);
-	} else if (is_blocking(stream)) {
-		idle = idle && is_done(ctx->legacy->last);
-	}
+	bool idle = !stream->capture && !stream->ctx->live_captures && has_finished(stream);
 	sw_queue_unlock();
 	return idle;
 }
@@ -564,7 +572,10 @@ sw_cuStreamQuery(CUstream hStream)
 		if (allowed != CUDA_SUCCESS)
 			return allowed;
 	}
-	if (!sw_stream_idle(stream))
+	sw_queue_lock();
+	bool done = has_finished(stream);
+	sw_queue_unlock();
+	if (!done)
 		return CUDA_ERROR_NOT_READY;
 	return (CUresult)__atomic_load_n(&stream->ctx->error, __ATOMIC_ACQUIRE);
 }
