@@ -52,8 +52,10 @@ _farwarp() {
 		--mem|-m) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
 		--cert|--key|--client-ca) COMPREPLY=($(compgen -f -- "$current")) ;;
 		--self-signed) COMPREPLY=($(compgen -d -- "$current")) ;;
-		--max-clients) ;;
-		*) COMPREPLY=($(compgen -W '--listen --backend --devices --cc --mem --max-clients --cert --key --client-ca --self-signed --insecure --help' -- "$current")) ;;
+		--max-clients|--devices|--max-threads|--max-handles|--allow-uid|--drain) ;;
+		--memory) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
+		--log-format) COMPREPLY=($(compgen -W 'text json' -- "$current")) ;;
+		*) COMPREPLY=($(compgen -W '--listen --backend --devices --no-check --cc --mem --memory --max-clients --max-threads --max-handles --allow-uid --drain --log-format --cert --key --client-ca --self-signed --insecure --help' -- "$current")) ;;
 		esac ;;
 	doctor)
 		case $previous in

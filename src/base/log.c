@@ -13,6 +13,7 @@
 int fw_log_threshold = -1;
 
 void (*fw_log_observer)(enum fw_log_level level, const char *text);
+void (*fw_log_writer)(enum fw_log_level level, const char *component, const char *text);
 
 static int log_fd = STDERR_FILENO;
 static int written = FW_LOG_CALLS; /* lines beyond it are only observed */
@@ -59,6 +60,7 @@ fw_log_write(enum fw_log_level level, const char *component, const char *format,
 	int saved = errno;
 	char line[2048];
 	int used = snprintf(line, sizeof(line), "farwarp: %s: ", component);
+	int prefix = used;
 	va_list args;
 
 	errno = saved; /* %m in the format means the caller's */
@@ -77,6 +79,11 @@ fw_log_write(enum fw_log_level level, const char *component, const char *format,
 	if (fw_log_observer)
 		fw_log_observer(level, line + sizeof("farwarp: ") - 1);
 	if ((int)level > written) {
+		errno = saved;
+		return;
+	}
+	if (fw_log_writer) {
+		fw_log_writer(level, component, line + prefix);
 		errno = saved;
 		return;
 	}

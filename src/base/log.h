@@ -17,6 +17,9 @@ extern int fw_log_threshold; /* -1 until the environment has been read */
 /* If set, sees each line that is written, without "farwarp: " and line end, on the thread that logs. */
 extern void (*fw_log_observer)(enum fw_log_level level, const char *text);
 
+/* If set, writes the lines in place of this. Set before threads begin. */
+extern void (*fw_log_writer)(enum fw_log_level level, const char *component, const char *text);
+
 int fw_log_init(void); /* reads FARWARP_LOG once; returns the threshold */
 
 /* Lines up to `level` reach the observer, also those that FARWARP_LOG hides: they are not written. */

@@ -749,12 +749,13 @@ rm_open(const char *text, const struct cuda_ops **ops)
 	hello.flags = (visible ? SESSION_HELLO_VISIBLE : 0) | (blocking && strcmp(blocking, "1") == 0 ? SESSION_HELLO_BLOCKING : 0);
 	rm_spaces_reserve(hello.spaces);
 	link_ = wire_connect(&address, &hello, sizeof(hello), reply, &size, CONNECT_MS, error);
+	CUresult result = size ? read_welcome(&hello.version, reply, size, &space) : CUDA_SUCCESS;
 	if (!link_) {
 		rm_spaces_settle(hello.spaces, &(struct session_space){ 0 });
-		fw_error("client", "%s", error);
-		return CUDA_ERROR_SYSTEM_NOT_READY;
+		if (result == CUDA_SUCCESS)
+			fw_error("client", "%s", error);
+		return result == CUDA_SUCCESS ? CUDA_ERROR_SYSTEM_NOT_READY : result;
 	}
-	CUresult result = read_welcome(&hello.version, reply, size, &space);
 	if (result == CUDA_SUCCESS && pthread_key_create(&thread_key, end_thread) != 0)
 		result = CUDA_ERROR_OUT_OF_MEMORY;
 	if (result != CUDA_SUCCESS) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "call/format.h"
+#include "layers/quota.h"
 #include "native/native.h"
 #include "server/server.h"
 #include "soft/soft.h"
@@ -128,5 +129,8 @@ sv_device_open(const struct sv_options *options, const struct session_hello *hel
 		snprintf(welcome->text, sizeof(welcome->text), "the server is out of memory or descriptors");
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	return native ? open_native(options, hello, welcome, ops) : open_soft(hello, welcome, ops);
+	CUresult result = native ? open_native(options, hello, welcome, ops) : open_soft(hello, welcome, ops);
+	if (result == CUDA_SUCCESS && options->memory)
+		*ops = quota_open(*ops, options->memory);
+	return result;
 }

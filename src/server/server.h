@@ -23,7 +23,14 @@ struct sv_options {
 	struct wire_address listen[8];
 	unsigned listen_count;
 	unsigned max_clients;
+	uint64_t memory;       /* bytes of device memory of a client; 0: all there is */
+	unsigned max_threads;  /* channels of a client */
+	unsigned max_handles;  /* streams, events, graphs and so on of a client */
 	bool insecure;         /* plain TCP beyond loopback */
+	unsigned allow[32];    /* users besides the server's own who may connect to a unix socket */
+	unsigned allow_count;
+	unsigned drain_seconds; /* after SIGTERM, for clients to finish */
+	const char *refuse;    /* in a worker: say this to the client and end */
 	const char *devices;   /* native: which of the machine's, as in CUDA_VISIBLE_DEVICES; NULL: all */
 	struct wire_tls_files tls; /* for tls: addresses */
 	const char *token;     /* clients have to say it; NULL: none */
@@ -31,6 +38,32 @@ struct sv_options {
 	int lease_fd;           /* in a worker: where it tells the supervisor its process id when its client was accepted */
 	char *const *worker_arguments; /* after "serve --worker FD KIND"; NULL-terminated */
 };
+
+/* ---- events.c: the log ------------------------------------------------------------------------------------------------ */
+
+struct sv_field {
+	const char *name; /* NULL: the end */
+	const char *text; /* NULL: the number */
+	uint64_t number;
+};
+/* One line: the event and its fields, up to the one without a name. */
+void sv_event(const char *event, const struct sv_field *fields);
+#define SV_EVENT(event, ...) sv_event(event, (struct sv_field[]){ __VA_ARGS__, { 0 } })
+/* From now on as JSON, also what else is logged. */
+void sv_events_json(void);
+
+/* ---- check.c ------------------------------------------------------------------------------------------------------------ */
+
+struct sv_check {
+	bool answered, hung;
+	int signal;      /* that ended the one who asked; 0: none */
+	CUresult result; /* of cuInit and cuDeviceGetCount */
+	int version, count;
+	char name[128];  /* of the first device */
+	char text[1024]; /* which driver it is, or what is wrong */
+};
+/* Asks the machine's driver whether it works, in a child. */
+void sv_check_native(const struct sv_options *options, int timeout_ms, struct sv_check *check);
 
 /* Serves until SIGINT or SIGTERM. An exit status. */
 int sv_supervise(const struct sv_options *options);
@@ -49,6 +82,8 @@ struct sv_channel {
 	CUresult late;           /* of the first failed call whose answer nobody awaited */
 	uint8_t *scratch;        /* SV_SCRATCH bytes for outputs */
 	uint8_t *inputs;         /* WIRE_PAYLOAD_MAX bytes: a copy of the record, which the client cannot change any more */
+	uint64_t bytes_in, bytes_out; /* of records; read by others */
+	struct sv_channel *next;      /* among those being served */
 	bool handed_over;        /* it carries callbacks now and is not served any more */
 };
 #define SV_SCRATCH (1u << 20)

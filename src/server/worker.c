@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -22,6 +23,8 @@
 #define SPINS 2000 /* before a thread that waits for its turn lets others run */
 
 static const struct cuda_ops *device;
+static int handles, max_handles; /* that the client holds (atomic), and may hold */
+static unsigned channels, max_channels; /* the same of channels */
 static uint64_t turn; /* atomic: the ticket that may be served; all below it were, or await an answer of their own */
 
 static const sv_serve_fn custom[CALL_COUNT] = {
@@ -70,6 +73,13 @@ pass_turn(uint64_t ticket)
 
 /* ---- answers ------------------------------------------------------------------------------------------------------- */
 
+/* To a number that this thread alone writes. */
+static void
+add(uint64_t *number, uint64_t more)
+{
+	__atomic_store_n(number, *number + more, __ATOMIC_RELAXED);
+}
+
 static void
 send_record(struct sv_channel *channel, uint16_t kind, uint16_t flags, const void *bytes, size_t size, uint64_t more)
 {
@@ -83,6 +93,7 @@ send_record(struct sv_channel *channel, uint16_t kind, uint16_t flags, const voi
 	record->more = more;
 	if (size)
 		memcpy(record->payload, bytes, size);
+	add(&channel->bytes_out, sizeof(*record) + size);
 	wire_publish_wake(channel->wire->to, record);
 }
 
@@ -105,6 +116,7 @@ sv_part_send(struct sv_call *call, void *part, uint32_t size)
 	record->kind = (uint16_t)call->id;
 	record->flags = SESSION_MORE;
 	record->more = 0;
+	add(&call->channel->bytes_out, sizeof(*record) + size);
 	wire_publish_wake(call->channel->wire->to, record);
 }
 
@@ -192,6 +204,35 @@ link_died(const struct sv_channel *channel)
 	return false;
 }
 
+/* 1: the call makes an object that stays, -1: it ends one. */
+static int
+handle_change(enum cuda_call_id call)
+{
+	static const struct {
+		const char *word;
+		int change;
+	} words[] = { { "Create", 1 }, { "Instantiate", 1 }, { "Clone", 1 }, { "Destroy", -1 } };
+	static int8_t known[CALL_COUNT]; /* atomic: the change and 2 */
+	int8_t answer = __atomic_load_n(&known[call], __ATOMIC_RELAXED);
+
+	if (!answer) {
+		answer = 2;
+		if (call == CALL_cuMemRelease)
+			answer = 1;
+		for (size_t n = 0; n < sizeof(words) / sizeof(words[0]) && answer == 2; n++)
+			if (strstr(call_descs[call].name, words[n].word))
+				answer = (int8_t)(2 + words[n].change);
+		__atomic_store_n(&known[call], answer, __ATOMIC_RELAXED);
+	}
+	return answer - 2;
+}
+
+static bool
+ends_context(enum cuda_call_id call)
+{
+	return call == CALL_cuCtxDestroy_v2 || call == CALL_cuDevicePrimaryCtxReset_v2 || call == CALL_cuDevicePrimaryCtxRelease_v2;
+}
+
 /* Serves one call whose inputs stand in call->in. */
 static void
 serve(struct sv_call *call, uint16_t kind)
@@ -205,9 +246,20 @@ serve(struct sv_call *call, uint16_t kind)
 		static __thread uint8_t outputs[SV_SCRATCH] __attribute__((aligned(64)));
 		if (!call_packs((enum cuda_call_id)kind))
 			broken("a call that is not forwarded");
-		ok = call_serve(call->ops, (enum cuda_call_id)kind, &call->in, &call->out, outputs, sizeof(outputs));
-		if (ok && call->out.at >= 8)
-			memcpy(&result, call->out.data, sizeof(result));
+		int change = handle_change((enum cuda_call_id)kind);
+		if (change > 0 && __atomic_load_n(&handles, __ATOMIC_RELAXED) >= max_handles) {
+			fw_warn_once("worker", "%s: the client holds %d handles, as many as --max-handles allows", call_descs[kind].name, max_handles);
+			result = CUDA_ERROR_OUT_OF_MEMORY;
+			call_put_u64(&call->out, (uint64_t)result);
+		} else {
+			ok = call_serve(call->ops, (enum cuda_call_id)kind, &call->in, &call->out, outputs, sizeof(outputs));
+			if (ok && call->out.at >= 8)
+				memcpy(&result, call->out.data, sizeof(result));
+			if (result == CUDA_SUCCESS && ends_context((enum cuda_call_id)kind))
+				__atomic_store_n(&handles, 0, __ATOMIC_RELAXED); /* with it went what it held; other contexts' are few */
+			else if (result == CUDA_SUCCESS && change)
+				__atomic_add_fetch(&handles, change, __ATOMIC_RELAXED);
+		}
 	} else {
 		call_put_u64(&call->out, 0);
 		if (kind < CALL_COUNT)
@@ -282,6 +334,42 @@ take_record(struct sv_channel *channel, const struct wire_record *header, const 
 	}
 }
 
+/* What went over all channels, for the log. */
+static pthread_mutex_t count_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct sv_channel *counted; /* those being served; guarded by count_lock */
+static uint64_t ended_in, ended_out; /* of those that ended; guarded by count_lock */
+
+static void
+count_channel(struct sv_channel *channel, bool begins)
+{
+	pthread_mutex_lock(&count_lock);
+	struct sv_channel **at = &counted;
+	while (*at && *at != channel)
+		at = &(*at)->next;
+	if (begins) {
+		channel->next = counted;
+		counted = channel;
+	} else {
+		*at = channel->next;
+		ended_in += channel->bytes_in;
+		ended_out += channel->bytes_out;
+	}
+	pthread_mutex_unlock(&count_lock);
+}
+
+static void
+count_bytes(uint64_t *in, uint64_t *out)
+{
+	pthread_mutex_lock(&count_lock);
+	*in = ended_in;
+	*out = ended_out;
+	for (const struct sv_channel *c = counted; c; c = c->next) {
+		*in += __atomic_load_n(&c->bytes_in, __ATOMIC_RELAXED);
+		*out += __atomic_load_n(&c->bytes_out, __ATOMIC_RELAXED);
+	}
+	pthread_mutex_unlock(&count_lock);
+}
+
 static void *
 serve_channel(void *argument)
 {
@@ -294,7 +382,9 @@ serve_channel(void *argument)
 		fw_error("worker", "out of memory for a channel");
 		leave(4);
 	}
+	count_channel(&channel, true);
 	while ((payload = wire_wait(channel.wire->from, &header, -1))) {
+		add(&channel.bytes_in, sizeof(header) + header.size);
 		if (header.kind == SESSION_CALLBACKS) {
 			wire_release(channel.wire->from);
 			if (!sv_line_take(channel.wire, header.more))
@@ -312,9 +402,11 @@ serve_channel(void *argument)
 	}
 	if (!channel.handed_over)
 		wire_channel_close(channel.wire);
+	count_channel(&channel, false);
 	free(channel.blob);
 	free(channel.inputs);
 	free(channel.scratch);
+	__atomic_sub_fetch(&channels, 1, __ATOMIC_RELAXED);
 	return NULL;
 }
 
@@ -325,6 +417,15 @@ open_device(const struct sv_options *options, const struct session_hello *hello,
 {
 	sv_log_begin((int)hello->log);
 	return sv_device_open(options, hello, welcome, &device);
+}
+
+static uint64_t
+now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 /* Constant time, so that how long it takes does not tell how much of it was right. */
@@ -388,25 +489,36 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 	memcpy(&hello, bytes, (size_t)size < sizeof(hello) ? (size_t)size : sizeof(hello));
 	hello.version.version[sizeof(hello.version.version) - 1] = hello.token[sizeof(hello.token) - 1] = hello.visible[sizeof(hello.visible) - 1] = 0;
 	pid_t self = getpid();
-	if (!accept_hello(options, &welcome.version, &hello, size, welcome.text, sizeof(welcome.text)))
+	if (options->refuse) {
+		snprintf(welcome.text, sizeof(welcome.text), "%s", options->refuse);
 		welcome.result = CUDA_ERROR_SYSTEM_NOT_READY;
-	else if (write(options->lease_fd, &self, sizeof(self)) != sizeof(self))
+	} else if (!accept_hello(options, &welcome.version, &hello, size, welcome.text, sizeof(welcome.text))) {
+		welcome.result = CUDA_ERROR_SYSTEM_NOT_READY;
+	} else if (write(options->lease_fd, &self, sizeof(self)) != sizeof(self)) {
 		leave(2);
-	else
+	} else {
 		welcome.result = (int32_t)open_device(options, &hello, &welcome);
+	}
 	bool answered = wire_hello_answer(stream, &welcome, sizeof(welcome));
 	if (welcome.result != CUDA_SUCCESS) {
-		fw_warn("worker", "client refused: %s", welcome.text);
+		if (!options->refuse) /* else the supervisor has said it */
+			SV_EVENT("refused", { "worker", NULL, (uint64_t)self }, { "why", welcome.text, 0 });
 		leave(2);
 	}
 	struct wire_link *link = answered ? wire_adopt(stream, &options->tls, error) : NULL;
 	if (!link)
 		leave(2);
-	fw_info("worker", "client %u: %s", hello.pid, welcome.text);
+	uint64_t begin = now_ms();
+	max_handles = (int)options->max_handles;
+	max_channels = options->max_threads;
+	SV_EVENT("lease", { "worker", NULL, (uint64_t)self }, { "client", NULL, hello.pid }, { "device", welcome.text, 0 });
 	for (struct wire_event event; wire_event_wait(link, &event);) {
 		pthread_t thread;
 		if (event.kind == WIRE_EVENT_MEMORY || event.kind == WIRE_EVENT_DESCRIPTOR) {
 			sv_memory_arrived(event.fd, event.size, event.tag); /* a descriptor's size is 0 */
+		} else if (__atomic_add_fetch(&channels, 1, __ATOMIC_RELAXED) > max_channels) {
+			fw_error("worker", "the client has more than %u threads that call, which is what --max-threads allows: its session ends", max_channels);
+			leave(4);
 		} else if (pthread_create(&thread, NULL, serve_channel, event.channel) == 0) {
 			pthread_detach(thread);
 		} else {
@@ -414,6 +526,9 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 			leave(4);
 		}
 	}
-	fw_info("worker", "client %u left: %s", hello.pid, wire_reason(link));
+	uint64_t bytes_in, bytes_out;
+	count_bytes(&bytes_in, &bytes_out);
+	SV_EVENT("end", { "worker", NULL, (uint64_t)self }, { "client", NULL, hello.pid }, { "why", wire_reason(link), 0 },
+	         { "ms", NULL, now_ms() - begin }, { "bytes_in", NULL, bytes_in }, { "bytes_out", NULL, bytes_out });
 	leave(0);
 }

@@ -10,14 +10,17 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "doctor/doctor.h"
 #include "server/server.h"
 #include "soft/soft.h"
 
 #define CERTIFICATE_DAYS 3650
 
-enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_WORKER_LEASE, KEY_INSECURE, KEY_MAX_CLIENTS, KEY_DEVICES, KEY_CERT, KEY_KEY, KEY_CLIENT_CA,
-	KEY_SELF_SIGNED };
+enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_WORKER_LEASE, KEY_WORKER_REFUSE, KEY_INSECURE, KEY_MAX_CLIENTS, KEY_DEVICES, KEY_CERT, KEY_KEY,
+	KEY_CLIENT_CA, KEY_SELF_SIGNED, KEY_ALLOW_UID, KEY_DRAIN, KEY_LOG_FORMAT, KEY_MEMORY, KEY_MAX_THREADS, KEY_MAX_HANDLES, KEY_NO_CHECK };
 #define PASSED 40
+#define CHECK_MS 30000
+#define EXIT_NO_GPU 2
 
 struct serve_options {
 	struct sv_options server;
@@ -27,15 +30,24 @@ struct serve_options {
 	unsigned passed_count;
 	const char *self_signed; /* folder */
 	struct wire_certificate made;
+	bool best;     /* no backend was named */
+	bool no_check;
 };
 
 static const struct argp_option option_table[] = {
 	{ "listen", 'l', "ADDRESS", 0, "where to listen: unix:PATH, tls:HOST[:PORT], tcp:HOST[:PORT], vsock:CID:PORT; may be given several times", 0 },
-	{ "backend", 'b', "native|soft", 0, "what computes: this machine's GPU, or the software GPU (default)", 0 },
+	{ "backend", 'b', "native|soft", 0, "what computes: this machine's GPU, or the software GPU (default: the former if it works)", 0 },
+	{ "no-check", KEY_NO_CHECK, NULL, 0, "serve although the GPU has not been asked whether it works", 0 },
 	{ "devices", KEY_DEVICES, "LIST", 0, "which of the machine's GPUs clients see, as in CUDA_VISIBLE_DEVICES (default: that variable)", 0 },
 	{ "cc", 'c', "N.M", 0, "compute capability of the software GPU, 7.5 to 12.1 (default 8.6)", 0 },
 	{ "mem", 'm', "SIZE", 0, "memory of the software GPU for each client, as 512M or 8G", 0 },
+	{ "memory", KEY_MEMORY, "SIZE", 0, "device memory that each client may take, as 8G; more is out of memory (default: all there is)", 0 },
 	{ "max-clients", KEY_MAX_CLIENTS, "N", 0, "how many are served at a time (default 64)", 0 },
+	{ "max-threads", KEY_MAX_THREADS, "N", 0, "threads of a client that may call (default 256)", 0 },
+	{ "max-handles", KEY_MAX_HANDLES, "N", 0, "streams, events, graphs and so on that a client may hold (default 1000000)", 0 },
+	{ "allow-uid", KEY_ALLOW_UID, "UID,...", 0, "users besides this one and root who may connect to a unix: address", 0 },
+	{ "drain", KEY_DRAIN, "SECONDS", 0, "after SIGTERM, how long clients may finish (default 0)", 0 },
+	{ "log-format", KEY_LOG_FORMAT, "text|json", 0, "a line an event, as key=value (default) or JSON", 0 },
 	{ "cert", KEY_CERT, "FILE", 0, "tls: the certificate to show, with those that signed it (PEM)", 0 },
 	{ "key", KEY_KEY, "FILE", 0, "tls: its key (PEM; default: in the file of --cert)", 0 },
 	{ "client-ca", KEY_CLIENT_CA, "FILE", 0, "tls: clients must show a certificate that one in this file signed, or that is in it", 0 },
@@ -43,6 +55,7 @@ static const struct argp_option option_table[] = {
 	  "tls: use DIR/cert.pem and DIR/key.pem, made if they are not there (default without --cert: in ~/.local/state/farwarp)", 0 },
 	{ "insecure", KEY_INSECURE, NULL, 0, "listen with plain TCP beyond loopback, or TLS for everyone: anyone who reaches it can use the GPU", 0 },
 	{ "worker", KEY_WORKER, "FD", OPTION_HIDDEN, NULL, 0 },
+	{ "worker-refuse", KEY_WORKER_REFUSE, "TEXT", OPTION_HIDDEN, NULL, 0 },
 	{ "worker-kind", KEY_WORKER_KIND, "N", OPTION_HIDDEN, NULL, 0 },
 	{ "worker-lease", KEY_WORKER_LEASE, "FD", OPTION_HIDDEN, NULL, 0 },
 	{ 0 } };
@@ -77,7 +90,7 @@ parse(int key, char *arg, struct argp_state *state)
 		if (strcmp(arg, "soft") != 0 && strcmp(arg, "native") != 0)
 			argp_error(state, "--backend is native or soft, not \"%s\"", arg);
 		o->server.backend = strcmp(arg, "native") == 0 ? SV_BACKEND_NATIVE : SV_BACKEND_SOFT;
-		pass(o, "--backend", arg);
+		o->best = false;
 		break;
 	case KEY_DEVICES:
 		if (!*arg)
@@ -100,6 +113,48 @@ parse(int key, char *arg, struct argp_state *state)
 		if (end == arg || *end || number < 1 || number > 1024)
 			argp_error(state, "--max-clients is a number from 1 to 1024, not \"%s\"", arg);
 		o->server.max_clients = (unsigned)number;
+		break;
+	case KEY_ALLOW_UID:
+		for (char *at = arg; *at; at = *end == ',' ? end + 1 : end) {
+			number = strtol(at, &end, 10);
+			if (end == at || (*end && *end != ',') || number < 0 || number > UINT32_MAX - 1l)
+				argp_error(state, "--allow-uid is a list of user numbers as 1000,1001, not \"%s\"", arg);
+			if (o->server.allow_count == sizeof(o->server.allow) / sizeof(o->server.allow[0]))
+				argp_error(state, "--allow-uid: at most %zu users", sizeof(o->server.allow) / sizeof(o->server.allow[0]));
+			o->server.allow[o->server.allow_count++] = (unsigned)number;
+		}
+		break;
+	case KEY_MEMORY:
+		if (!sw_settings_size(arg, &o->server.memory))
+			argp_error(state, "--memory is a size such as 512M or 8G, not \"%s\"", arg);
+		pass(o, "--memory", arg);
+		break;
+	case KEY_MAX_THREADS:
+	case KEY_MAX_HANDLES:
+		number = strtol(arg, &end, 10);
+		if (end == arg || *end || number < 1 || number > INT32_MAX)
+			argp_error(state, "--%s is a number from 1 on, not \"%s\"", key == KEY_MAX_THREADS ? "max-threads" : "max-handles", arg);
+		*(key == KEY_MAX_THREADS ? &o->server.max_threads : &o->server.max_handles) = (unsigned)number;
+		pass(o, key == KEY_MAX_THREADS ? "--max-threads" : "--max-handles", arg);
+		break;
+	case KEY_DRAIN:
+		number = strtol(arg, &end, 10);
+		if (end == arg || *end || number < 0 || number > 86400)
+			argp_error(state, "--drain is a number of seconds up to 86400, not \"%s\"", arg);
+		o->server.drain_seconds = (unsigned)number;
+		break;
+	case KEY_LOG_FORMAT:
+		if (strcmp(arg, "text") != 0 && strcmp(arg, "json") != 0)
+			argp_error(state, "--log-format is text or json, not \"%s\"", arg);
+		pass(o, "--log-format", arg);
+		if (strcmp(arg, "json") == 0)
+			sv_events_json();
+		break;
+	case KEY_NO_CHECK:
+		o->no_check = true;
+		break;
+	case KEY_WORKER_REFUSE:
+		o->server.refuse = arg;
 		break;
 	case KEY_INSECURE:
 		o->server.insecure = true;
@@ -129,7 +184,7 @@ parse(int key, char *arg, struct argp_state *state)
 		argp_error(state, "there are no arguments beside options: \"%s\"", arg);
 		break;
 	case ARGP_KEY_END:
-		if (o->worker_fd < 0 && o->server.listen_count == 0 && !o->self_signed)
+		if (o->worker_fd < 0 && o->server.listen_count == 0 && !o->self_signed && !getenv("LISTEN_FDS"))
 			argp_error(state, "where to listen? As in: farwarp serve --listen unix:/run/farwarp.sock");
 		if (o->self_signed && o->server.tls.cert)
 			argp_error(state, "--cert and --self-signed exclude each other");
@@ -203,6 +258,49 @@ prepare_tls(struct serve_options *o)
 	return true;
 }
 
+/* What the doctor makes of a driver that does not work. */
+static const struct dr_rule *
+judge(const struct sv_check *check)
+{
+	static struct dr_facts facts;
+
+	dr_probe_machine(&facts, "");
+	facts.driver = (struct dr_driver){ .asked = true, .stage = check->answered ? DR_STAGE_DONE : DR_STAGE_INIT, .hung = check->hung,
+		.signal = check->signal, .init_result = (int)check->result, .version = check->version, .count = check->count };
+	if (!check->version && !check->hung && !check->signal)
+		snprintf(facts.driver.dlerror, sizeof(facts.driver.dlerror), "%.200s", check->text);
+	return dr_judge(&facts);
+}
+
+/* Asks the machine's GPU before anybody is served. 0, or an exit status after lines that say what is wrong and how to go on. */
+static int
+choose_backend(struct serve_options *o)
+{
+	struct sv_check check;
+
+	if (o->best)
+		o->server.backend = SV_BACKEND_NATIVE;
+	if (o->server.backend == SV_BACKEND_SOFT || (o->no_check && !o->best))
+		return 0;
+	sv_check_native(&o->server, CHECK_MS, &check);
+	if (check.result == CUDA_SUCCESS && check.count > 0) {
+		SV_EVENT("gpu", { "backend", "native", 0 }, { "devices", NULL, (uint64_t)check.count }, { "name", check.name, 0 },
+		         { "driver", check.text, 0 });
+		return 0;
+	}
+	const struct dr_rule *verdict = judge(&check);
+	if (o->best) {
+		SV_EVENT("gpu", { "backend", "soft", 0 }, { "finding", verdict->id, 0 }, { "why", verdict->title, 0 });
+		o->server.backend = SV_BACKEND_SOFT;
+		return 0;
+	}
+	fprintf(stderr, "farwarp serve: the GPU of this machine does not work: %s\n", check.text);
+	if (verdict->state == DR_FAULT)
+		fprintf(stderr, "  %s: %s\n  who can fix it: %s\n", verdict->id, verdict->title, verdict->who);
+	fprintf(stderr, "  to go on without it: farwarp serve --backend soft ...; to serve all the same: --no-check\n");
+	return EXIT_NO_GPU;
+}
+
 int
 tool_serve(int argc, char **argv)
 {
@@ -211,10 +309,10 @@ tool_serve(int argc, char **argv)
 		"process of its own; what it held is freed when it ends.\v"
 		"On the client: farwarp run --server ADDRESS -- PROGRAM. FARWARP_TOKEN, when set here, has to be set to the same there.\n"
 		"With a tls: address, what to set there is printed here.\n"
-		"Ends with 0 after SIGTERM or SIGINT, 1: cannot listen, 64: wrong usage.",
+		"Ends with 0 after SIGTERM or SIGINT, 1: cannot listen, 2: the GPU does not work, 64: wrong usage.",
 		NULL, NULL, NULL };
-	char name[] = "farwarp serve", self[PATH_MAX];
-	struct serve_options o = { .worker_fd = -1, .server = { .max_clients = 64 } };
+	char name[] = "farwarp serve", native[] = "native", soft[] = "soft", self[PATH_MAX];
+	struct serve_options o = { .worker_fd = -1, .best = true, .server = { .max_clients = 64, .max_threads = 256, .max_handles = 1000000 } };
 
 	argv[0] = name;
 	argp_err_exit_status = FW_EXIT_USAGE;
@@ -240,8 +338,12 @@ tool_serve(int argc, char **argv)
 	o.server.executable = self;
 	if (!prepare_tls(&o))
 		return 1;
-	if (o.server.listen_count == 0)
+	if (o.server.listen_count == 0 && !getenv("LISTEN_FDS"))
 		return 0; /* a key and a certificate were wanted, no more */
+	int status = choose_backend(&o);
+	if (status)
+		return status;
+	pass(&o, "--backend", o.server.backend == SV_BACKEND_NATIVE ? native : soft);
 	if (o.server.tls.cert) {
 		pass(&o, "--cert", (char *)(uintptr_t)o.server.tls.cert);
 		pass(&o, "--key", (char *)(uintptr_t)o.server.tls.key);

@@ -273,6 +273,8 @@ wire_connect(const struct wire_address *address, const void *hello, size_t hello
 	struct wire_limits *limits = wished_limits();
 	struct wire_stream *stream = wire_dial(address, limits, NULL, 0, until, error);
 
+	size_t capacity = *reply_size;
+	*reply_size = 0;
 	if (!stream) {
 		free(limits);
 		return NULL;
@@ -280,10 +282,10 @@ wire_connect(const struct wire_address *address, const void *hello, size_t hello
 	uint32_t size = (uint32_t)hello_size | (stream->carried ? HELLO_CARRIED : 0);
 	struct iovec parts[2] = { { &size, sizeof(size) }, { (void *)(uintptr_t)hello, hello_size } };
 	if (hello_size <= WIRE_HELLO_MAX && wire_stream_put(stream, parts, 2, until) && wire_stream_get(stream, &size, sizeof(size), until) &&
-	    size <= *reply_size && wire_stream_get(stream, reply, size, until) &&
-	    wire_stream_get(stream, stream->key, sizeof(stream->key), until)) {
-		*reply_size = size;
-		return wire_begin_client(stream, address, limits, error);
+	    size <= capacity && wire_stream_get(stream, reply, size, until)) {
+		*reply_size = size; /* also if no key follows: another version may have none */
+		if (wire_stream_get(stream, stream->key, sizeof(stream->key), until))
+			return wire_begin_client(stream, address, limits, error);
 	}
 	wire_address_format(address, name, sizeof(name));
 	if (wire_stream_why(stream)[0])

@@ -85,7 +85,8 @@ size_t wire_address_format(const struct wire_address *address, char *text, size_
 
 /*
  * Connects, sends the hello (at most WIRE_HELLO_MAX bytes), and awaits the answer, `timeout_ms` in all. *reply_size: in capacity, out
- * size. NULL with a sentence in error[256] that names the address and the reason.
+ * size. NULL with a sentence in error[256] that names the address and the reason; *reply_size is then 0, or the answer was there and no
+ * link came after it, as another version's may not.
  */
 struct wire_link *wire_connect(const struct wire_address *address, const void *hello, size_t hello_size, void *reply, size_t *reply_size,
                                int timeout_ms, char error[256]);

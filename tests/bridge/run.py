@@ -39,9 +39,8 @@ class Server:
 
     def __init__(self, build, addresses, *options, **environment):
         self.log = tempfile.TemporaryFile("w+")
-        command = [os.path.join(build, "farwarp"), "serve", "--mem", "1G", *options]
+        command = [os.path.join(build, "farwarp"), "serve", "--mem", "1G", "--backend", "native" if self.native else "soft", *options]
         if self.native:
-            command += ["--backend", "native"]
             environment["FARWARP_NATIVE_LIBRARY"] = self.native
         for address in addresses:
             command += ["--listen", address]

@@ -1,6 +1,7 @@
 /*
  * A libcuda.so.1 for tests that says what FAKE_CUDA tells it: "init=802", "count=0", "hang=init", "crash=init", "name=TEXT",
- * separated by commas. It has just the four symbols that the doctor asks.
+ * separated by commas. It has the four symbols that the doctor asks, and so many more that a context can be synchronised; then it writes
+ * "printed by the driver" to descriptor 1, as a driver may. "name=visible": the device is called as CUDA_VISIBLE_DEVICES says.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,11 @@ EXPORT int cuInit(unsigned flags);
 EXPORT int cuDriverGetVersion(int *version);
 EXPORT int cuDeviceGetCount(int *count);
 EXPORT int cuDeviceGetName(char *name, int size, int device);
+EXPORT int cuDeviceGet(int *device, int ordinal);
+EXPORT int cuDevicePrimaryCtxRetain(void **context, int device);
+EXPORT int cuDevicePrimaryCtxRelease_v2(int device);
+EXPORT int cuCtxSetCurrent(void *context);
+EXPORT int cuCtxSynchronize(void);
 
 static const char *
 setting(const char *name)
@@ -59,7 +65,47 @@ cuDeviceGetCount(int *count)
 int
 cuDeviceGetName(char *name, int size, int device)
 {
+	const char *text = setting("name") ? setting("name") : "Fake H100";
+
 	(void)device;
-	snprintf(name, (size_t)size, "%s", setting("name") ? setting("name") : "Fake H100");
+	if (strcmp(text, "visible") == 0)
+		text = getenv("CUDA_VISIBLE_DEVICES") ? getenv("CUDA_VISIBLE_DEVICES") : "all";
+	snprintf(name, (size_t)size, "%s", text);
 	return 0;
+}
+
+int
+cuDeviceGet(int *device, int ordinal)
+{
+	*device = ordinal;
+	return 0;
+}
+
+int
+cuDevicePrimaryCtxRetain(void **context, int device)
+{
+	*context = (char *)0x7f0000000000 + 64 * device;
+	return 0;
+}
+
+int
+cuDevicePrimaryCtxRelease_v2(int device)
+{
+	(void)device;
+	return 0;
+}
+
+int
+cuCtxSetCurrent(void *context)
+{
+	(void)context;
+	return 0;
+}
+
+int
+cuCtxSynchronize(void)
+{
+	static const char text[] = "printed by the driver\n";
+
+	return write(1, text, sizeof(text) - 1) > 0 ? 0 : 999;
 }
