@@ -72,6 +72,8 @@ wire_bulk_shut(struct wire_link *link)
 	for (unsigned n = 0; n < WIRE_STREAMS_MAX; n++)
 		if (bulk->streams[n])
 			wire_stream_shut(bulk->streams[n]);
+	if (bulk->listener >= 0)
+		shutdown(bulk->listener, SHUT_RDWR);
 	pthread_cond_broadcast(&bulk->changed);
 	pthread_mutex_unlock(&bulk->lock);
 }
@@ -242,8 +244,10 @@ accept_main(void *argument)
 	}
 	if (bulk->made < bulk->count)
 		set_state(bulk, BULK_FAILED);
+	pthread_mutex_lock(&bulk->lock);
 	close(bulk->listener);
 	bulk->listener = -1;
+	pthread_mutex_unlock(&bulk->lock);
 	return NULL;
 }
 
@@ -256,8 +260,12 @@ listen_for_more(struct wire_link *link, unsigned count)
 	socklen_t size = place_of(link->stream->key, &un);
 
 	bulk->count = count;
-	bulk->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (bulk->listener < 0 || bind(bulk->listener, (struct sockaddr *)&un, size) != 0 || listen(bulk->listener, WIRE_STREAMS_MAX) != 0)
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool ok = fd >= 0 && bind(fd, (struct sockaddr *)&un, size) == 0 && listen(fd, WIRE_STREAMS_MAX) == 0;
+	pthread_mutex_lock(&bulk->lock);
+	bulk->listener = fd;
+	pthread_mutex_unlock(&bulk->lock);
+	if (!ok)
 		return false;
 	bulk->has_acceptor = pthread_create(&bulk->acceptor, NULL, accept_main, link) == 0;
 	return bulk->has_acceptor;

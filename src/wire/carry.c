@@ -493,9 +493,10 @@ receiver_main(void *argument)
 	struct wire_link *link = argument;
 
 	while (wire_alive(link)) {
-		uint64_t now = wire_now(), heard = __atomic_load_n(&link->heard_ns, __ATOMIC_RELAXED);
-		if (now > heard && now - heard > link->silence_ns) {
-			wire_kill(link, "nothing was heard from the other side for %.0f s", (double)link->silence_ns / 1e9);
+		uint64_t heard = __atomic_load_n(&link->heard_ns, __ATOMIC_RELAXED), now = wire_now();
+		uint64_t silence = __atomic_load_n(&link->silence_ns, __ATOMIC_RELAXED);
+		if (now > heard && now - heard > silence) {
+			wire_kill(link, "nothing was heard from the other side for %.0f s", (double)silence / 1e9);
 			break;
 		}
 		uint64_t pumped = __atomic_load_n(&link->pumped_ns, __ATOMIC_RELAXED);

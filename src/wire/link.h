@@ -95,7 +95,7 @@ struct wire_link {
 	int bell;                    /* eventfd, rung for the thread that polls */
 	uint64_t pumped_ns;          /* atomic: when a waiting thread last took something from the socket */
 	uint64_t heard_ns;           /* atomic: when the other side was last heard */
-	uint64_t silence_ns;         /* of it, so much is death */
+	uint64_t silence_ns;         /* atomic: so much of it is death */
 	struct wire_limits *limits;  /* client, from malloc: NULL unless delays are injected */
 	struct wire_bulk *bulk;
 	struct wire_counts counts;   /* atomic members */

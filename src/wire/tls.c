@@ -187,7 +187,7 @@ alert_sentence(int reason, bool is_client)
 	case SSL_R_WRONG_VERSION_NUMBER:
 	case SSL_R_PACKET_LENGTH_TOO_LONG:
 	case SSL_R_UNKNOWN_PROTOCOL:
-		return "the other side does not speak TLS there: is it tcp: in place of tls:?";
+		return "the other side does not speak TLS: is it tcp: in place of tls:?";
 	case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
 	case SSL_R_UNSUPPORTED_PROTOCOL:
 	case SSL_R_NO_PROTOCOLS_AVAILABLE:
@@ -407,9 +407,12 @@ shake_hands(struct wire_stream *stream, const char *host, uint64_t until, char e
 		uint64_t now = wire_now();
 		long got = !sent ? -1 : now < until && poll(&p, 1, (int)((until - now) / 1000000) + 1) >= 0 ? refill(stream) : -1;
 		if (got < 0) {
-			bool late = wire_now() >= until;
-			snprintf(error, 256, "%s", late ? "no TLS handshake in time" : errno ? strerror(errno)
-				: "the other side closed the connection during the TLS handshake");
+			if (wire_now() >= until)
+				snprintf(error, 256, "no TLS handshake in time");
+			else if (tls->is_client && !tls->seen[0])
+				snprintf(error, 256, "the other side ended the connection instead of a TLS handshake: is it tcp: in place of tls:?");
+			else
+				snprintf(error, 256, "the TLS handshake broke off: %s", errno ? strerror(errno) : "the other side closed the connection");
 			return false;
 		}
 	}

@@ -1,4 +1,4 @@
-/* Writes the first inputs of the fuzz targets that read binary formats into FOLDER/fatbin, elf, wrapper, object and cache. */
+/* Writes the first inputs of the fuzz targets that read binary formats into FOLDER/fatbin, elf, wrapper, object, cache and wire. */
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -56,6 +56,32 @@ caches(void)
 		save("cache", old ? "old" : "new", bytes, cache_build(bytes, sizeof(bytes), old, pairs, 2));
 }
 
+/* fuzz_wire.c: a hello, frames to a worker and to a client, a ring. */
+static void
+wires(void)
+{
+	enum { DATA = 1, CREDIT, OPEN, CLOSE, BEAT, STREAMS };
+	static const uint32_t record[8] = { 0, 7 };
+	static const uint32_t frames[][4] = { { OPEN, 1 }, { DATA, 1, 32 }, { 0 }, { 0 }, { CREDIT, 1, 0 }, { BEAT }, { STREAMS, 0, 2 }, { CLOSE, 1 } };
+	struct blob blob = { 0 };
+
+	blob_add(&blob, "\0\5\0\0\0hello", 10);
+	save("wire", "hello", blob.data, blob.size);
+	for (unsigned client = 0; client < 2; client++) {
+		blob.size = 0;
+		blob_add(&blob, client ? "\2" : "\1", 1);
+		for (unsigned n = client; n < sizeof(frames) / sizeof(frames[0]); n++)
+			blob_add(&blob, frames[n], sizeof(frames[n]));
+		save("wire", client ? "to_client" : "to_worker", blob.data, blob.size);
+	}
+	blob.size = 0;
+	blob_add(&blob, "\3" "\100\0\0\0\0\0\0\0" "\0\0\0\0\0\0\0\0", 17);
+	blob_add(&blob, record, sizeof(record));
+	blob_add(&blob, record, sizeof(record));
+	save("wire", "ring", blob.data, blob.size);
+	free(blob.data);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -65,6 +91,7 @@ main(int argc, char **argv)
 	mkdir(folder, 0777);
 	fatbins();
 	caches();
+	wires();
 	for (int old = 0; old < 2; old++) {
 		struct blob blob = { 0 };
 		elf_build(&blob, old, 86);
