@@ -4,6 +4,7 @@
 #   make demo     install what is missing, build, diagnose this machine, run a CUDA program on the best GPU there is
 #   make check    install what is missing, build, run all tests
 #   make check-real   more real programs and NVIDIA's libraries (fetches them from PyPI into build/)
+#   make check-clients   llama.cpp and PyTorch, unmodified (fetches some 6 GB into build/)
 #   make check-gpu    the same tests on this machine's own GPU and driver
 #   make soak         hundreds of deaths and silent links behind farwarp serve
 #   make asan, make tsan, make fuzz, make bench, make clean
@@ -12,7 +13,7 @@ BUILD ?= build
 MESON ?= meson
 SETUP_FLAGS ?=
 
-.PHONY: all deps setup demo check check-real check-gpu soak asan tsan fuzz bench coverage clean
+.PHONY: all deps setup demo check check-real check-clients check-gpu soak asan tsan fuzz bench coverage clean
 
 all: setup
 	@ninja -C $(BUILD) $(NINJA_FLAGS)
@@ -38,6 +39,10 @@ check-real: all
 	@python3 tests/real/run.py --build $(BUILD) --all
 	@python3 tests/real/libs/fetch.py --into $(BUILD)/real-libs
 	@python3 tests/real/libs/run.py --build $(BUILD)
+
+check-clients: all
+	@python3 tests/real/clients/fetch.py --into $(BUILD)/real-clients
+	@python3 tests/real/clients/run.py --build $(BUILD)
 
 check-gpu: all
 	@python3 tests/real/run.py --build $(BUILD) --native
