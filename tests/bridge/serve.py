@@ -194,9 +194,9 @@ def who_connects():
             if not options:
                 os.chmod(server.path, 0o666) # its mode is not what keeps others out
             answer = as_user(uid, lambda path=server.path: exchange(path, hello))
-            result, text = struct.unpack("<i", answer[48:52])[0] if len(answer) > 52 else None, answer[56:].split(b"\0")[0].decode()
+            result = struct.unpack("<i", answer[48:52])[0] if len(answer) > 52 else None
             check("user %d with %s is %s" % (uid, " ".join(options) or "no list", "served" if good else "turned away"),
-                  result == 0 if good else result == SYSTEM_NOT_READY and "user %d may not" % uid in text, result, text, server.text())
+                  result == 0 if good else result == SYSTEM_NOT_READY and b"user %d may not" % uid in answer, result, answer, server.text())
 
 
 def the_log():
