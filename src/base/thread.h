@@ -11,6 +11,7 @@
 
 struct fw_thread {
 	void *ctx;              /* the current CUcontext, NULL if there is none */
+	bool in_callback;       /* inside a function that a stream called: calls that wait for the device are refused */
 	bool per_thread_stream; /* the call came through a _ptds or stream-less _ptsz entry: stream 0 is CU_STREAM_PER_THREAD */
 };
 

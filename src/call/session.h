@@ -29,8 +29,11 @@ enum {
 	SESSION_BLOB = 4,       /* the inputs came as blobs */
 	SESSION_MORE = 8,       /* an answer goes on in the next record */
 	SESSION_OUTPUT = 16,    /* not the answer, but what kernels printed before it */
+	SESSION_IN_CALLBACK = 64, /* fw_thread.in_callback */
 	SESSION_LOG = 32,       /* not the answer, but a line of the device's log before it; more: enum fw_log_level */
 };
+
+#define SESSION_LOG_RAW UINT64_MAX /* as a level: no line of the log, but what device code wrote to standard error */
 
 enum session_kind {
 	SESSION_BLOB_PART = CALL_COUNT, /* payload: the next part of the next call's inputs; more: bytes of all parts */
@@ -65,6 +68,8 @@ struct session_version {
 enum {
 	SESSION_HELLO_VISIBLE = 1,  /* the program has CUDA_VISIBLE_DEVICES: `visible` */
 	SESSION_HELLO_BLOCKING = 2, /* CUDA_LAUNCH_BLOCKING=1 */
+	SESSION_HELLO_EAGER = 4,    /* CUDA_MODULE_LOADING=EAGER */
+	SESSION_HELLO_NO_JIT = 8,   /* CUDA_DISABLE_PTX_JIT=1 or CUDA_DISABLE_JIT=1 */
 };
 struct session_hello {
 	struct session_version version;

@@ -150,7 +150,8 @@ static void
 publish(struct rm_request *r, struct wire_record *record, uint16_t kind, uint16_t flags, uint64_t more, uint32_t size)
 {
 	record->kind = kind;
-	record->flags = (uint16_t)(flags | (fw_thread.per_thread_stream ? SESSION_PER_THREAD : 0));
+	record->flags = (uint16_t)(flags | (fw_thread.per_thread_stream ? SESSION_PER_THREAD : 0) |
+	                           (fw_thread.in_callback ? SESSION_IN_CALLBACK : 0));
 	record->context = (uint64_t)(uintptr_t)fw_thread.ctx;
 	record->more = more;
 	record->size = size;
@@ -221,6 +222,10 @@ log_line(const struct wire_record *header, const uint8_t *payload)
 	size_t size = header->size < sizeof(text) ? header->size : sizeof(text) - 1;
 	int level = header->more < FW_LOG_DEBUG ? (int)header->more : FW_LOG_DEBUG;
 
+	if (header->more == SESSION_LOG_RAW) {
+		fwrite(payload, 1, header->size, stderr);
+		return;
+	}
 	for (size_t n = 0; n < size; n++)
 		text[n] = payload[n] < ' ' || payload[n] == 127 ? ' ' : (char)payload[n];
 	text[size] = 0;
@@ -422,7 +427,7 @@ call_local(enum cuda_call_id call, const void *const *args)
 	uint8_t inputs[512];
 	struct call_writer out = { .data = inputs, .size = sizeof(inputs) };
 	bool keeps = may_keep(call) && call_pack(&out, call, args) && !out.bad, is_known = false;
-	struct kept question = { .epoch = rm_epoch(call_descs[call].touches), .context = (uint64_t)(uintptr_t)fw_thread.ctx, .call = call,
+	struct kept question = { .epoch = rm_epoch(call_descs[call].touches | CALL_TOUCHES_SETTING), .context = (uint64_t)(uintptr_t)fw_thread.ctx, .call = call,
 		.input_size = (uint32_t)out.at, .per_thread_stream = fw_thread.per_thread_stream };
 	struct kept **place = &kept_answers[bytes_hash(call, inputs, out.at) % KEPT];
 	CUresult result = CUDA_SUCCESS;
@@ -527,6 +532,7 @@ set_attribute(enum cuda_call_id call, const void *const *args)
 		known[at].key = key;
 		known[at].epoch = result == CUDA_SUCCESS ? epoch : 0;
 		known[at].value = value;
+		end_epoch(CALL_TOUCHES_SETTING); /* again: another thread may have asked between the two */
 	}
 	pthread_mutex_unlock(&lock);
 	return result;
@@ -548,6 +554,12 @@ send_or_ask(struct rm_request *r)
 	if (result == CUDA_SUCCESS)
 		accept(h, now);
 	return result;
+}
+
+void
+rm_ended(enum cuda_call_id call)
+{
+	end_epoch(call_descs[call].first);
 }
 
 /* Ends a capture: all but those that say that there was none (driver API, cuStreamEndCapture). */
@@ -725,6 +737,14 @@ rm_devices_chosen(void)
 	return chosen;
 }
 
+static bool
+is_set(const char *name, const char *to)
+{
+	const char *value = getenv(name);
+
+	return value && strcmp(value, to) == 0;
+}
+
 CUresult
 rm_open(const char *text, const struct cuda_ops **ops)
 {
@@ -734,7 +754,7 @@ rm_open(const char *text, const struct cuda_ops **ops)
 	struct session_space space = { 0 };
 	uint8_t reply[WIRE_HELLO_MAX];
 	size_t size = sizeof(reply);
-	const char *wish = getenv("FARWARP_STRICT"), *blocking = getenv("CUDA_LAUNCH_BLOCKING");
+	const char *wish = getenv("FARWARP_STRICT");
 	char error[256];
 
 	if (!wire_address_parse(text, &address, error)) {
@@ -746,7 +766,9 @@ rm_open(const char *text, const struct cuda_ops **ops)
 	if (!put_setting(hello.token, sizeof(hello.token), "FARWARP_TOKEN", getenv("FARWARP_TOKEN")) ||
 	    !put_setting(hello.visible, sizeof(hello.visible), "CUDA_VISIBLE_DEVICES", visible))
 		return CUDA_ERROR_INVALID_VALUE;
-	hello.flags = (visible ? SESSION_HELLO_VISIBLE : 0) | (blocking && strcmp(blocking, "1") == 0 ? SESSION_HELLO_BLOCKING : 0);
+	hello.flags = (visible ? SESSION_HELLO_VISIBLE : 0) | (is_set("CUDA_LAUNCH_BLOCKING", "1") ? SESSION_HELLO_BLOCKING : 0) |
+	              (is_set("CUDA_MODULE_LOADING", "EAGER") ? SESSION_HELLO_EAGER : 0) |
+	              (is_set("CUDA_DISABLE_PTX_JIT", "1") || is_set("CUDA_DISABLE_JIT", "1") ? SESSION_HELLO_NO_JIT : 0);
 	rm_spaces_reserve(hello.spaces);
 	link_ = wire_connect(&address, &hello, sizeof(hello), reply, &size, CONNECT_MS, error);
 	CUresult result = size ? read_welcome(&hello.version, reply, size, &space) : CUDA_SUCCESS;

@@ -116,10 +116,14 @@ struct rm_traffic rm_traffic(void);
 #define RM_OPTIONS_MAX 64
 #define RM_OPTIONS_BYTES (32 + 12 * RM_OPTIONS_MAX)
 CUresult rm_put_options(struct call_writer *out, unsigned count, const CUjit_option *options, void *const *values);
-bool rm_take_options(struct fw_cursor *in, unsigned count, const CUjit_option *options, void **values);
+bool rm_take_options(struct fw_cursor *in, unsigned count, const CUjit_option *options, void **values, const uint32_t rooms[2]);
+/* Bytes of the buffers for information and for errors, as the options say before the worker writes what was used. */
+void rm_log_rooms(unsigned count, const CUjit_option *options, void *const *values, uint32_t rooms[2]);
 /* A file in memory from malloc, a NUL behind it. NULL: *result says why. */
 void *rm_read_file(const char *name, size_t *size, CUresult *result);
 
+/* A hand-written call has ended something: to be said before it is sent and after its answer. */
+void rm_ended(enum cuda_call_id call);
 /* The operations themselves, for calls that are made of others. */
 const struct cuda_ops *rm_ops_table(void);
 /* Grows with each call that may end an object of one of the kinds (CALL_TOUCHES_*) or change what the worker accepts of it: what was

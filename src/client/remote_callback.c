@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "call/rows.h"
 #include "client/remote.h"
 
@@ -208,6 +209,7 @@ line_main(void *argument)
 	struct wire_record header;
 	const uint8_t *payload;
 
+	fw_thread.in_callback = true;
 	while ((payload = wire_wait(channel->from, &header, -1)))
 		if (!serve(channel, &header, payload)) {
 			wire_kill(channel->link, "it asked for what it was never given");

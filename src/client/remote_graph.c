@@ -85,6 +85,7 @@ destroy(enum cuda_call_id call, void *handle)
 	struct fw_cursor in;
 	uint64_t count = 0;
 
+	rm_ended(call);
 	rm_begin(&r, (uint16_t)call, 16);
 	call_put_u64(&r.out, (uint64_t)(uintptr_t)handle);
 	call_put_u64(&r.out, __atomic_load_n(&owned_count, __ATOMIC_RELAXED) > 0);
@@ -93,6 +94,7 @@ destroy(enum cuda_call_id call, void *handle)
 	for (uint64_t n = 0; n < count; n++)
 		disown(nodes[n]);
 	rm_end(&r);
+	rm_ended(call);
 	return result;
 }
 

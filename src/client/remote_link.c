@@ -16,6 +16,7 @@ struct link {
 	unsigned count;
 	CUjit_option *options;
 	void **values;           /* the program's: written until the state is destroyed */
+	uint32_t rooms[2];       /* bytes of its log buffers */
 	void *image;
 	size_t image_size;
 };
@@ -69,13 +70,14 @@ rm_cuLinkCreate_v2(unsigned numOptions, CUjit_option *options, void **optionValu
 	if (numOptions)
 		memcpy(copy, options, numOptions * sizeof(*copy));
 	*link = (struct link){ .count = numOptions, .options = copy, .values = optionValues };
+	rm_log_rooms(numOptions, options, optionValues, link->rooms);
 	rm_begin(&r, CALL_cuLinkCreate_v2, RM_OPTIONS_BYTES);
 	CUresult result = rm_put_options(&r.out, numOptions, options, optionValues);
 	if (result == CUDA_SUCCESS)
 		result = rm_ask(&r, &in);
 	if (result == CUDA_SUCCESS || r.answered) {
 		link->state = (CUlinkState)(uintptr_t)call_get_u64(&in);
-		rm_take_options(&in, numOptions, copy, optionValues);
+		rm_take_options(&in, numOptions, copy, optionValues, link->rooms);
 	}
 	rm_end(&r);
 	if (result != CUDA_SUCCESS) {
@@ -121,6 +123,7 @@ rm_cuLinkAddData_v2(CUlinkState state, CUjitInputType type, void *given, size_t 
 	const void *data = given;
 	struct rm_request r;
 	struct fw_cursor in;
+	uint32_t rooms[2];
 
 	if (!link)
 		return CUDA_ERROR_INVALID_HANDLE;
@@ -134,12 +137,13 @@ rm_cuLinkAddData_v2(CUlinkState state, CUjitInputType type, void *given, size_t 
 	call_put_u64(&r.out, (uint64_t)type);
 	call_put_array(&r.out, data, size, 1);
 	call_put_string(&r.out, name);
+	rm_log_rooms(numOptions, options, optionValues, rooms);
 	result = rm_put_options(&r.out, numOptions, options, optionValues);
 	if (result == CUDA_SUCCESS)
 		result = rm_ask(&r, &in);
 	if (r.answered) {
-		rm_take_options(&in, link->count, link->options, link->values);
-		rm_take_options(&in, numOptions, options, optionValues);
+		rm_take_options(&in, link->count, link->options, link->values, link->rooms);
+		rm_take_options(&in, numOptions, options, optionValues, rooms);
 	}
 	rm_end(&r);
 	return result;
@@ -209,7 +213,7 @@ rm_cuLinkComplete(CUlinkState state, void **cubinOut, size_t *sizeOut)
 	call_put_u64(&r.out, (uint64_t)(uintptr_t)state);
 	CUresult result = rm_ask(&r, &in);
 	if (r.answered)
-		rm_take_options(&in, link->count, link->options, link->values);
+		rm_take_options(&in, link->count, link->options, link->values, link->rooms);
 	if (result == CUDA_SUCCESS)
 		result = keep_image(link, &in);
 	rm_end(&r);

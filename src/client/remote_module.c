@@ -97,13 +97,16 @@ rm_read_file(const char *name, size_t *size, CUresult *result)
 {
 	struct stat st;
 	int fd = open(name, O_RDONLY | O_CLOEXEC);
+	bool there = fd >= 0 && fstat(fd, &st) == 0;
 
 	*result = CUDA_ERROR_FILE_NOT_FOUND;
-	if (fd < 0) {
-		fw_error("client", "module %s: %s", name, strerror(errno));
+	if (!there || !S_ISREG(st.st_mode)) {
+		fw_warn("module", "cannot read %s: %s", name, there ? "not a file" : strerror(errno));
+		if (fd >= 0)
+			close(fd);
 		return NULL;
 	}
-	char *data = fstat(fd, &st) == 0 && st.st_size > 0 ? malloc((size_t)st.st_size + 1) : NULL;
+	char *data = (uint64_t)st.st_size <= IMG_MAX_IMAGE ? malloc((size_t)st.st_size + 1) : NULL;
 	for (*size = 0; data && *size < (size_t)st.st_size;) {
 		ssize_t got = read(fd, data + *size, (size_t)st.st_size - *size);
 		if (got <= 0)
@@ -161,9 +164,17 @@ rm_put_options(struct call_writer *out, unsigned count, const CUjit_option *opti
 	return CUDA_SUCCESS;
 }
 
-/* What the options brought back: sizes and times into their slots, logs into their buffers. */
+void
+rm_log_rooms(unsigned count, const CUjit_option *options, void *const *values, uint32_t rooms[2])
+{
+	rooms[0] = rooms[1] = 0;
+	for (unsigned n = 0; options && values && n < count; n++)
+		if (options[n] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES || options[n] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES)
+			rooms[options[n] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES] = (uint32_t)(uintptr_t)values[n];
+}
+
 bool
-rm_take_options(struct fw_cursor *in, unsigned count, const CUjit_option *options, void **values)
+rm_take_options(struct fw_cursor *in, unsigned count, const CUjit_option *options, void **values, const uint32_t rooms[2])
 {
 	uint64_t slot_count, log_size[2];
 	const uint64_t *slots = call_get_array(in, 8, &slot_count);
@@ -180,11 +191,7 @@ rm_take_options(struct fw_cursor *in, unsigned count, const CUjit_option *option
 		case CU_JIT_INFO_LOG_BUFFER:
 		case CU_JIT_ERROR_LOG_BUFFER: {
 			unsigned which = options[n] == CU_JIT_ERROR_LOG_BUFFER;
-			uint64_t room = 0;
-			for (unsigned m = 0; m < count; m++)
-				if (options[m] == (which ? CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES : CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES))
-					room = (uint32_t)(uintptr_t)values[m];
-			room = room < log_size[which] ? room : log_size[which];
+			uint64_t room = rooms[which] < log_size[which] ? rooms[which] : log_size[which];
 			if (room && values[n] && log[which])
 				memcpy(values[n], log[which], room);
 			break;
@@ -218,9 +225,12 @@ load(enum cuda_call_id call, uint64_t *handle, const void *image, unsigned count
 	struct parts parts;
 	struct rm_request r;
 	struct fw_cursor in;
+	uint32_t rooms[2];
 
-	if (library_count > RM_OPTIONS_MAX || (library_count && (!library_options || !library_values)))
-		return CUDA_ERROR_INVALID_VALUE;
+	for (unsigned n = 0; n < library_count; n++)
+		if (!library_options || (library_options[n] != CU_LIBRARY_BINARY_IS_PRESERVED &&
+		                         library_options[n] != CU_LIBRARY_HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE))
+			return CUDA_ERROR_INVALID_VALUE;
 	CUresult result = find_parts(image, &parts);
 	if (result != CUDA_SUCCESS)
 		return result;
@@ -232,16 +242,17 @@ load(enum cuda_call_id call, uint64_t *handle, const void *image, unsigned count
 		/* HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE points into the program: it says nothing that the worker needs. */
 		unsigned preserved = 0;
 		for (unsigned n = 0; n < library_count; n++)
-			preserved |= library_options[n] == CU_LIBRARY_BINARY_IS_PRESERVED && library_values[n];
+			preserved |= library_options[n] == CU_LIBRARY_BINARY_IS_PRESERVED && library_values && library_values[n];
 		call_put_u64(&r.out, preserved);
 	}
 	if (result != CUDA_SUCCESS) {
 		rm_end(&r); /* an unpublished record is written over by the next one */
 		return result;
 	}
+	rm_log_rooms(count, options, values, rooms);
 	result = rm_ask(&r, &in);
 	*handle = call_get_u64(&in);
-	if (!rm_take_options(&in, count, options, values) && result == CUDA_SUCCESS)
+	if (!rm_take_options(&in, count, options, values, rooms) && result == CUDA_SUCCESS)
 		result = rm_nonsense(&r);
 	rm_end(&r);
 	return result;

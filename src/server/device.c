@@ -125,6 +125,10 @@ sv_device_open(const struct sv_options *options, const struct session_hello *hel
 
 	if (hello->flags & SESSION_HELLO_BLOCKING)
 		setenv("CUDA_LAUNCH_BLOCKING", "1", 1);
+	if (hello->flags & SESSION_HELLO_EAGER)
+		setenv("CUDA_MODULE_LOADING", "EAGER", 1);
+	if (hello->flags & SESSION_HELLO_NO_JIT)
+		setenv("CUDA_DISABLE_PTX_JIT", "1", 1);
 	if (!sv_output_begin(native)) {
 		snprintf(welcome->text, sizeof(welcome->text), "the server is out of memory or descriptors");
 		return CUDA_ERROR_OUT_OF_MEMORY;

@@ -256,6 +256,74 @@ sv_cuUserObjectCreate(struct sv_call *call, CUresult *result)
 	return true;
 }
 
+/* ---- log lines ----------------------------------------------------------------------------------------------------- */
+
+#define LINES_MAX 4096 /* that wait for an answer to go ahead of: later ones are lost to the client, not to the server's log */
+
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the two below */
+static struct sv_line *first_line, *last_line;
+static unsigned line_count; /* atomic, written under the lock */
+static int log_level;
+
+/* What device code wrote to standard error goes the same way, as it is. */
+static void
+queue_line(uint64_t level, const char *text, size_t size)
+{
+	struct sv_line *line = malloc(sizeof(*line) + size);
+
+	if (!line)
+		return;
+	*line = (struct sv_line){ .level = level, .size = size };
+	memcpy(line->text, text, size);
+	pthread_mutex_lock(&log_lock);
+	bool fits = line_count < LINES_MAX;
+	if (fits) {
+		*(last_line ? &last_line->next : &first_line) = line;
+		last_line = line;
+		__atomic_add_fetch(&line_count, 1, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&log_lock);
+	if (!fits)
+		free(line);
+}
+
+static void
+observe(enum fw_log_level level, const char *text)
+{
+	static const char *const own[] = { "worker: ", "wire: ", "server: " };
+
+	for (size_t n = 0; n < sizeof(own) / sizeof(own[0]); n++)
+		if (strncmp(text, own[n], strlen(own[n])) == 0)
+			return;
+	if ((int)level <= log_level)
+		queue_line((uint64_t)level, text, strlen(text));
+}
+
+void
+sv_log_begin(int level)
+{
+	log_level = level < FW_LOG_ERROR ? FW_LOG_ERROR : level > FW_LOG_DEBUG ? FW_LOG_DEBUG : level;
+	fw_log_observer = observe;
+	fw_log_observe((enum fw_log_level)log_level);
+}
+
+struct sv_line *
+sv_log_take(void)
+{
+	if (!__atomic_load_n(&line_count, __ATOMIC_ACQUIRE))
+		return NULL;
+	pthread_mutex_lock(&log_lock);
+	struct sv_line *line = first_line;
+	if (line) {
+		first_line = line->next;
+		if (!first_line)
+			last_line = NULL;
+		__atomic_sub_fetch(&line_count, 1, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&log_lock);
+	return line;
+}
+
 /* ---- output -------------------------------------------------------------------------------------------------------- */
 
 static pthread_mutex_t output_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -285,6 +353,15 @@ take_text(void *cookie, const char *text, size_t size)
 	return (ssize_t)size;
 }
 
+static ssize_t
+take_error(void *cookie, const char *text, size_t size)
+{
+	(void)cookie;
+	for (size_t at = 0; at < size; at += SESSION_CHUNK)
+		queue_line(SESSION_LOG_RAW, text + at, size - at < SESSION_CHUNK ? size - at : SESSION_CHUNK);
+	return (ssize_t)size;
+}
+
 /* A file that descriptor 1 writes to: bytes from `taken` on are new. */
 static int captured = -1;
 static off_t taken; /* guarded by output_lock */
@@ -306,11 +383,13 @@ bool
 sv_output_begin(bool descriptor)
 {
 	FILE *stream = fopencookie(NULL, "w", (cookie_io_functions_t){ .write = take_text });
+	FILE *errors = fopencookie(NULL, "w", (cookie_io_functions_t){ .write = take_error });
 
-	if (!stream)
+	if (!stream || !errors || setvbuf(errors, NULL, _IOLBF, 0) != 0)
 		return false;
 	fflush(stdout);
 	stdout = stream;
+	stderr = errors; /* the log does not use it */
 	return !descriptor || capture_descriptor();
 }
 
@@ -349,64 +428,4 @@ sv_output_take(size_t *size, bool look)
 	__atomic_store_n(&output_size, 0, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&output_lock);
 	return text;
-}
-
-/* ---- log lines ----------------------------------------------------------------------------------------------------- */
-
-#define LINES_MAX 4096 /* that wait for an answer to go ahead of: later ones are lost to the client, not to the server's log */
-
-static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the two below */
-static struct sv_line *first_line, *last_line;
-static unsigned line_count; /* atomic, written under the lock */
-static int log_level;
-
-static void
-observe(enum fw_log_level level, const char *text)
-{
-	static const char *const own[] = { "worker: ", "wire: ", "server: " };
-
-	for (size_t n = 0; n < sizeof(own) / sizeof(own[0]); n++)
-		if (strncmp(text, own[n], strlen(own[n])) == 0)
-			return;
-	size_t size = strlen(text);
-	struct sv_line *line = (int)level <= log_level ? malloc(sizeof(*line) + size) : NULL;
-	if (!line)
-		return;
-	*line = (struct sv_line){ .level = (int)level, .size = size };
-	memcpy(line->text, text, size);
-	pthread_mutex_lock(&log_lock);
-	bool fits = line_count < LINES_MAX;
-	if (fits) {
-		*(last_line ? &last_line->next : &first_line) = line;
-		last_line = line;
-		__atomic_add_fetch(&line_count, 1, __ATOMIC_RELEASE);
-	}
-	pthread_mutex_unlock(&log_lock);
-	if (!fits)
-		free(line);
-}
-
-void
-sv_log_begin(int level)
-{
-	log_level = level < FW_LOG_ERROR ? FW_LOG_ERROR : level > FW_LOG_DEBUG ? FW_LOG_DEBUG : level;
-	fw_log_observer = observe;
-	fw_log_observe((enum fw_log_level)log_level);
-}
-
-struct sv_line *
-sv_log_take(void)
-{
-	if (!__atomic_load_n(&line_count, __ATOMIC_ACQUIRE))
-		return NULL;
-	pthread_mutex_lock(&log_lock);
-	struct sv_line *line = first_line;
-	if (line) {
-		first_line = line->next;
-		if (!first_line)
-			last_line = NULL;
-		__atomic_sub_fetch(&line_count, 1, __ATOMIC_RELEASE);
-	}
-	pthread_mutex_unlock(&log_lock);
-	return line;
 }

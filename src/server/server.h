@@ -166,7 +166,7 @@ void sv_log_begin(int level);
 /* The oldest line that was not taken (free it), its level in front; NULL: none. */
 struct sv_line {
 	struct sv_line *next;
-	int level;
+	uint64_t level; /* enum fw_log_level or SESSION_LOG_RAW */
 	size_t size;
 	char text[];
 };

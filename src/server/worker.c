@@ -142,7 +142,7 @@ send_output(struct sv_channel *channel, uint16_t kind)
 	char *text = sv_output_take(&size, may_print(kind));
 
 	for (struct sv_line *line; (line = sv_log_take()); free(line))
-		send_record(channel, SESSION_FLUSH, SESSION_LOG, line->text, line->size, (uint64_t)line->level);
+		send_record(channel, SESSION_FLUSH, SESSION_LOG, line->text, line->size, line->level);
 	for (size_t at = 0; at < size; at += SESSION_CHUNK)
 		send_record(channel, SESSION_FLUSH, SESSION_OUTPUT, text + at, size - at < SESSION_CHUNK ? size - at : SESSION_CHUNK, 0);
 	free(text);
@@ -325,6 +325,7 @@ take_record(struct sv_channel *channel, const struct wire_record *header, const 
 		pass_turn(header->ticket);
 	fw_thread.ctx = (void *)(uintptr_t)header->context;
 	fw_thread.per_thread_stream = header->flags & SESSION_PER_THREAD;
+	fw_thread.in_callback = header->flags & SESSION_IN_CALLBACK;
 	serve(&call, header->kind);
 	if (!call.wants_answer)
 		pass_turn(header->ticket);

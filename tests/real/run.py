@@ -2,10 +2,11 @@
 """
 Real CUDA programs, compiled by nvcc, run on farwarp: the suite `real`.
 
-    run.py --build build [--all] [--native] [NAME ...]
+    run.py --build build [--all] [--native | --server unix|tcp] [NAME ...]
 
 Each row of PROGRAMS is one program compiled and run one way. Without --all the rows that are quick to compile run; --all adds the rest
-and fetches what comes from PyPI (fetch.sh). --native runs on this machine's own driver instead. Programs print TAP; this script prints
+and fetches what comes from PyPI (fetch.sh). --native runs on this machine's own driver instead, --server on the software GPU of a
+`farwarp serve` of its own. Programs print TAP; this script prints
 one TAP line a row, and what failed. Binaries are cached in BUILD/real by a hash of sources, flags and compiler.
 """
 import argparse
@@ -15,9 +16,12 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 
 import sanitizer
 
@@ -126,10 +130,50 @@ def packages(build):
     return found
 
 
+class Servers:
+    """One `farwarp serve` for each way in which rows want the device, started when the first of them runs."""
+
+    def __init__(self, build, kind):
+        self.build, self.kind = build, kind
+        self.running, self.lock = {}, threading.Lock()
+        self.folder = tempfile.TemporaryDirectory()
+
+    def address(self, env):
+        settings = tuple(sorted((k, v) for k, v in env.items() if k.startswith("FARWARP_SOFT_")))
+        with self.lock:
+            if settings not in self.running:
+                self.running[settings] = self.start(env, len(self.running))
+            return self.running[settings][0]
+
+    def start(self, env, number):
+        if self.kind == "unix":
+            address = "unix:%s/%d" % (self.folder.name, number)
+        else:
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", 0))
+                address = "tcp:127.0.0.1:%d" % s.getsockname()[1]
+        log = open(os.path.join(self.folder.name, "log%d" % number), "w+")
+        server = subprocess.Popen([os.path.join(self.build, "farwarp"), "serve", "--listen", address], stdin=subprocess.DEVNULL, stdout=log,
+                                  stderr=log, env=env)
+        for _ in range(500):
+            log.seek(0)
+            if "listening" in log.read() or server.poll() is not None:
+                break
+            time.sleep(0.01)
+        return address, server
+
+    def stop(self):
+        for _, server in self.running.values():
+            server.terminate()
+            server.wait(10)
+        self.folder.cleanup()
+
+
 class Runner:
     def __init__(self, options):
         self.build = os.path.abspath(options.build)
         self.native = options.native
+        self.servers = Servers(self.build, options.server) if options.server else None
         self.cache = os.path.join(self.build, "real")
         os.makedirs(self.cache, exist_ok=True)
         self.nvcc = find_nvcc()
@@ -180,8 +224,14 @@ class Runner:
                 folders.insert(0, os.path.join(self.build, "lib"))
         env["LD_LIBRARY_PATH"] = ":".join(folders + [toolkit] + [p for p in [env.get("LD_LIBRARY_PATH")] if p])
         command = [path] + self.fill(row.args)
+        device = ["--device", "soft"]
+        if self.servers:
+            address = self.servers.address(env)
+            device = ["--server", address]
+            if not row.through:
+                env["FARWARP_SERVER"] = address
         if row.through:
-            command = [os.path.join(self.build, "farwarp"), "run", "--device", "soft", "--"] + command
+            command = [os.path.join(self.build, "farwarp"), "run"] + device + ["--"] + command
         try:
             r = subprocess.run(command, capture_output=True, text=True, env=env, timeout=row.seconds, errors="replace")
         except subprocess.TimeoutExpired as e:
@@ -204,6 +254,7 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--all", action="store_true", help="the slow rows too; fetches what is missing from PyPI")
     parser.add_argument("--native", action="store_true", help="on this machine's own GPU and driver")
+    parser.add_argument("--server", choices=("unix", "tcp"), help="behind farwarp serve")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("names", nargs="*", help="rows whose names begin so")
     options = parser.parse_args()
@@ -229,6 +280,8 @@ def main():
                     print("# " + line)
             tail = f" # SKIP {lines[0]}" if state == "skip" else ""
             print(f"{'not ok' if state == 'not ok' else 'ok'} {number} - {row.name}{tail}", flush=True)
+    if runner.servers:
+        runner.servers.stop()
     return 1 if failed else 0
 
 

@@ -91,7 +91,7 @@ sw_queue_unlock(void)
 bool
 sw_queue_on_callback_thread(void)
 {
-	return on_callback_thread;
+	return on_callback_thread || fw_thread.in_callback;
 }
 
 bool
