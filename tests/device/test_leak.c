@@ -67,9 +67,11 @@ repeat(void (*round)(void))
 	CHECK_INT(after.descriptors, before.descriptors);
 	CHECK(after.mappings <= before.mappings + 8);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-	if (!getenv("LD_PRELOAD") && after.resident > before.resident + GROWTH)
+	/* A channel to a server has two rings of 4 MiB, whose pages are touched as they go round. */
+	size_t growth = GROWTH + (getenv("FARWARP_SERVER") ? (size_t)8 << 20 : 0);
+	if (!getenv("LD_PRELOAD") && after.resident > before.resident + growth)
 		printf("# %zu KiB resident before, %zu after\n", before.resident >> 10, after.resident >> 10);
-	CHECK(getenv("LD_PRELOAD") || after.resident <= before.resident + GROWTH);
+	CHECK(getenv("LD_PRELOAD") || after.resident <= before.resident + growth);
 #endif
 }
 
