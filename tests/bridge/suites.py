@@ -22,7 +22,6 @@ sys.path.insert(0, os.path.join(HERE, "../real"))
 import sanitizer  # noqa: E402
 
 CONFIGURED = "the server configures the device, not the program's environment"
-MANAGED = "managed memory is not forwarded yet"
 DESCRIPTORS = "descriptors do not travel over a network"
 REACHED = "over a network kernels do not reach the program's memory"
 
@@ -35,29 +34,28 @@ NOT_HERE = {
     ("ipc", "virtual_memory"): ("tcp", DESCRIPTORS),
     ("ipc", "pool"): ("tcp", DESCRIPTORS),
     ("leak", "virtual_memory"): ("tcp", DESCRIPTORS),
-    ("memory", "accounting"): ("unix tcp", MANAGED),
-    ("memory", "reset_frees_everything"): ("unix tcp", MANAGED),
+    ("memory", "accounting"): ("unix tcp", CONFIGURED + "; runs as suite \"accounting\""),
+    ("memory", "reset_frees_everything"): ("unix", "shared pinned memory stays mapped here when its context is reset"),
     ("memory", "host_memory"): ("unix tcp", "memory that the program registers is not the kernels' yet"),
-    ("memory", "managed"): ("unix tcp", MANAGED),
-    ("memory", "pointer_attributes"): ("unix tcp", MANAGED),
-    ("leak", "memory_of_all_kinds"): ("unix tcp", MANAGED),
-    ("modules", "library_kernels"): ("unix tcp", MANAGED),
-    ("modules", "managed_before_any_context"): ("unix tcp", MANAGED),
+    ("memory", "pointer_attributes"): ("tcp", REACHED),
+    ("modules", "managed_before_any_context"): ("unix tcp", "a library's managed variable before any context is not the program's yet"),
     ("client", "bad_settings"): ("unix tcp", CONFIGURED),
 }
 SAMPLE = ["add", "mad", "prmt", "fma.f", "half", "cvt", "setp"]
 
 
 class Suite:
-    def __init__(self, name, program, *arguments, cc="8.6", only=(), **environment):
-        self.name, self.program, self.arguments, self.cc, self.only, self.environment = name, program, arguments, cc, only, environment
+    def __init__(self, name, program, *arguments, cc="8.6", mem="1G", **environment):
+        self.name, self.program, self.arguments, self.environment = name, program, arguments, environment
+        self.device = (cc, mem)  # as the server has it
 
 
 def suites(all_of_them):
     golden = sorted(glob.glob(os.path.join(HERE, "../ptx/golden/*.ptx")))
-    table = [Suite(name, "device/test_device_" + name) for name in ("memory", "stream", "launch", "ipc", "graph", "leak")]
+    table = [Suite(name, "device/test_device_" + name) for name in ("memory", "managed", "stream", "launch", "ipc", "graph", "leak")]
     return table + [
         Suite("clusters", "device/test_device_launch", "clusters", cc="9.0"),
+        Suite("accounting", "device/test_device_memory", "accounting", mem="64M"),
         Suite("modules", "api/test_module"),
         Suite("client", "api/test_client", SOFT="1", PROCS=os.path.join(HERE, "../golden/procs.txt")),
         Suite("zero", "api/test_zero", EXPORTS=os.path.join(HERE, "../golden/exports.txt")),
@@ -122,15 +120,15 @@ def main():
         os.environ.pop(name, None)
     chosen = [s for s in suites(options.all) if not options.names or s.name in options.names]
     with tempfile.TemporaryDirectory() as folder:
-        for cc in sorted({s.cc for s in chosen}):
-            addresses = {"unix": "unix:%s/%s" % (folder, cc), "tcp": "tcp:127.0.0.1:%d" % run.free_port()}
-            server = run.Server(build, list(addresses.values()), "--cc", cc)
+        for cc, mem in sorted({s.device for s in chosen}):
+            addresses = {"unix": "unix:%s/%s-%s" % (folder, cc, mem), "tcp": "tcp:127.0.0.1:%d" % run.free_port()}
+            server = run.Server(build, list(addresses.values()), "--cc", cc, "--mem", mem)
             for kind in options.kinds.split(","):
                 for suite in chosen:
-                    if suite.cc == cc:
+                    if suite.device == (cc, mem):
                         run_suite(suite, kind, addresses[kind], build)
-            say(run.until(lambda: not server.workers(), 5), "all workers of the server at %s have ended" % cc, server.workers())
-            say(server.stop() == 0, "the server at %s ends" % cc, server.text()[-300:])
+            say(run.until(lambda: not server.workers(), 5), "all workers of the server at %s, %s have ended" % (cc, mem), server.workers())
+            say(server.stop() == 0, "the server at %s, %s ends" % (cc, mem), server.text()[-300:])
     # These need a process without a server: the device's insides, a device that computes nothing, the runtime of CUDA 11.
     for name, reason in (("marks", "compares the device's own table"), ("client parts", "is linked to a device of its own"),
                          ("exec, builtin, parse, image", "know no driver API"), ("runtimes", "loads a runtime, without a device")):
