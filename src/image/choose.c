@@ -12,6 +12,7 @@ struct survey {
 	char machine[112], ptx[80]; /* " sm_80 sm_90a", " compute_120" */
 	bool too_new;               /* PTX that fits but for its ISA version */
 	uint32_t newest_version;
+	uint32_t needs;             /* the lowest architecture of PTX that is too new for the device; 0: none */
 };
 
 bool
@@ -76,8 +77,11 @@ choose_entry(const void *image, size_t size, const struct img_device *device, st
 		if (entry.kind != IMG_ENTRY_PTX)
 			continue;
 		note(survey->ptx, sizeof(survey->ptx), "compute", &entry);
-		if (!img_arch_fits(entry.arch, entry.suffix, device->cc))
+		if (!img_arch_fits(entry.arch, entry.suffix, device->cc)) {
+			if (entry.arch > device->cc && (!survey->needs || entry.arch < survey->needs))
+				survey->needs = entry.arch;
 			continue;
+		}
 		if (entry.version > device->max_ptx) {
 			survey->too_new = true;
 			if (entry.version > survey->newest_version)
@@ -98,9 +102,13 @@ refuse(const struct survey *survey, const struct img_device *device, struct img_
 		         survey->newest_version % 10, device->max_ptx / 10, device->max_ptx % 10);
 		return IMG_TOO_NEW;
 	}
-	img_fail(error, "no PTX that sm_%u can run; the image holds %s%s and %s%s", device->cc,
+	char advice[64] = "";
+	if (survey->needs)
+		snprintf(advice, sizeof(advice), "; a device of compute capability %u.%u can (--cc %u.%u)", survey->needs / 10, survey->needs % 10,
+		         survey->needs / 10, survey->needs % 10);
+	img_fail(error, "no PTX that sm_%u can run; the image holds %s%s and %s%s%s", device->cc,
 	         survey->machine[0] ? "machine code for" : "no machine code", survey->machine,
-	         survey->ptx[0] ? "PTX for" : "no PTX at all", survey->ptx);
+	         survey->ptx[0] ? "PTX for" : "no PTX at all", survey->ptx, advice);
 	return IMG_NO_BINARY;
 }
 

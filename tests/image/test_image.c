@@ -230,7 +230,8 @@ TEST(refusals_say_what_the_image_holds)
 	fatbin_add(&blob, &(struct entry){ .kind = 2, .arch = 80, .data = "x", .size = 1 });
 	fatbin_add(&blob, &(struct entry){ .kind = 1, .arch = 120, .version = 90, .data = ptx90, .size = sizeof(ptx90) });
 	CHECK_INT(img_choose(blob.data, blob.size, &device86, &sources, &error), IMG_NO_BINARY);
-	CHECK_STR(error.text, "no PTX that sm_86 can run; the image holds machine code for sm_80 sm_90a and PTX for compute_120");
+	CHECK_STR(error.text, "no PTX that sm_86 can run; the image holds machine code for sm_80 sm_90a and PTX for compute_120; "
+	                      "a device of compute capability 12.0 can (--cc 12.0)");
 	elf_build(&elf, 0, 90);
 	CHECK_INT(img_choose(elf.data, elf.size, &device86, &sources, &error), IMG_NO_BINARY);
 	CHECK_STR(error.text, "no PTX that sm_86 can run; the image holds machine code for sm_90 and no PTX at all");
