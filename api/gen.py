@@ -414,7 +414,7 @@ def emit_invoke(calls):
     """The cases of a switch that makes a call from pointers to its arguments."""
     out = [BANNER % 'cuda.api']
     for c in calls:
-        if c.packed():
+        if not c.custom and not c.refuse:
             arguments = ', '.join('*(%s *)args[%d]' % (declare(p.ctype, '').strip(), i) for i, p in enumerate(c.params))
             out.append('case CALL_%s:\n\treturn ops->%s ? ops->%s(%s) : CUDA_ERROR_NOT_SUPPORTED;' % (c.name, c.name, c.name, arguments))
     return '\n'.join(out) + '\n'
@@ -521,9 +521,9 @@ def emit_call_rows(calls, types):
     for c in calls:
         wire = 'NONE' if c.refuse or c.custom else 'ROWS' if c.packed() else c.wire.upper()
         first = touches(c.params[0]) if c.params else 'OTHER'
-        out.append('\t[CALL_%s] = { "%s", CALL_CLASS_%s, %s, %d, CALL_WIRE_%s, %s, CALL_TOUCHES_%s, %d },' % (
+        out.append('\t[CALL_%s] = { "%s", CALL_CLASS_%s, %s, %d, CALL_WIRE_%s, %s, CALL_TOUCHES_%s, %d, %d },' % (
             c.name, c.name, c.klass.upper(), 'params_' + c.name if c.params else 'NULL', len(c.params), wire, touches_all(c),
-            first if first != 'OTHER' else 'ALL', int(c.always)))
+            first if first != 'OTHER' else 'ALL', int(c.always), not c.refuse and not c.custom))
     out.append('};')
     return '\n'.join(out) + '\n'
 

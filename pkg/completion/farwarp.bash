@@ -3,7 +3,7 @@
 _farwarp() {
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} word
 	if [ "$COMP_CWORD" = 1 ]; then
-		COMPREPLY=($(compgen -W 'run trace serve doctor help --help --version' -- "$current"))
+		COMPREPLY=($(compgen -W 'run trace replay serve doctor help --help --version' -- "$current"))
 		return
 	fi
 	case $command in
@@ -32,7 +32,7 @@ _farwarp() {
 			fi
 		done
 		case $previous in
-		--output|-o) COMPREPLY=($(compgen -f -- "$current")) ;;
+		--output|-o|--record) COMPREPLY=($(compgen -f -- "$current")) ;;
 		--expr|-e) COMPREPLY=($(compgen -W 'cuLaunch* cuMemcpy* %sync %async %local private !private !cuGetProcAddress' -- "$current")) ;;
 		--sort) COMPREPLY=($(compgen -W 'time calls max awaited name' -- "$current")) ;;
 		--hang) ;;
@@ -40,9 +40,19 @@ _farwarp() {
 		--cc) COMPREPLY=($(compgen -W '7.5 8.0 8.6 8.9 9.0 10.0 12.0 12.1' -- "$current")) ;;
 		--mem|-m) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
 		--server|-S) COMPREPLY=($(compgen -W 'unix: tls: tcp: vsock:' -- "$current")) ;;
-		*) COMPREPLY=($(compgen -W '--output --expr --count --lines-and-count --sort --json --clock --relative --callers --hang
+		*) COMPREPLY=($(compgen -W '--output --expr --count --lines-and-count --sort --json --clock --relative --callers --hang --record
 		              --device --server --cc --mem --sms --threads --quiet --help --' -- "$current")
 		              $(compgen -c -- "$current")) ;;
+		esac ;;
+	replay)
+		case $previous in
+		--show) ;;
+		--device|-d|--backend) COMPREPLY=($(compgen -W 'soft local native' -- "$current")) ;;
+		--cc|-c) COMPREPLY=($(compgen -W '7.5 8.0 8.6 8.9 9.0 10.0 12.0 12.1' -- "$current")) ;;
+		--mem|-m) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
+		--server|-S) COMPREPLY=($(compgen -W 'unix: tls: tcp: vsock:' -- "$current")) ;;
+		*) COMPREPLY=($(compgen -W '--list --all --show --device --server --cc --mem --sms --threads --quiet --help' -- "$current")
+		              $(compgen -f -- "$current")) ;;
 		esac ;;
 	serve)
 		case $previous in
@@ -64,7 +74,7 @@ _farwarp() {
 		*) COMPREPLY=($(compgen -W '--json --root --deadline --list --help' -- "$current")) ;;
 		esac ;;
 	help)
-		COMPREPLY=($(compgen -W 'run trace serve doctor' -- "$current")) ;;
+		COMPREPLY=($(compgen -W 'run trace replay serve doctor' -- "$current")) ;;
 	esac
 }
 complete -o default -F _farwarp farwarp

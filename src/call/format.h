@@ -79,6 +79,7 @@ struct call_desc {
 	unsigned char touches; /* CALL_TOUCHES_*: the kinds that its parameters name, and OTHER */
 	unsigned char first;   /* the kind of the first parameter, ALL if it is OTHER: what a call that ends something ends */
 	bool outputs_always; /* outputs are written also when it fails */
+	bool device;           /* a member of struct cuda_ops that the table does not refuse */
 };
 
 extern const struct call_desc call_descs[CALL_COUNT];

@@ -11,7 +11,7 @@
 #include "call/sizes.h"
 
 #define ABSENT UINT64_MAX
-#define PARAMS_MAX 24
+#define PARAMS_MAX CALL_PARAMS_MAX
 
 /* ---- numbers, arrays, strings -------------------------------------------------------------------------------------- */
 
@@ -253,8 +253,8 @@ call_unpack_reply(struct fw_cursor *in, enum cuda_call_id call, const void *cons
 
 /* ---- the worker's side --------------------------------------------------------------------------------------------- */
 
-static CUresult
-invoke(const struct cuda_ops *ops, enum cuda_call_id call, const void *const *args)
+CUresult
+call_invoke(const struct cuda_ops *ops, enum cuda_call_id call, const void *const *args)
 {
 	switch (call) {
 #include "cuda_invoke.inc"
@@ -325,34 +325,64 @@ read_param(const struct call_param *p, struct fw_cursor *in, struct scratch *scr
 }
 
 bool
-call_serve(const struct cuda_ops *ops, enum cuda_call_id call, struct fw_cursor *in, struct call_writer *out, void *memory, size_t size)
+call_read(enum cuda_call_id call, struct fw_cursor *in, void *memory, size_t size, struct call_arguments *arguments)
 {
 	const struct call_desc *desc = &call_descs[call];
 	struct scratch scratch = { memory, size };
-	const void *args[PARAMS_MAX] = { NULL };
-	uint64_t counts[PARAMS_MAX];
 
-	if (!call_packs(call) || desc->param_count > PARAMS_MAX)
+	if (desc->param_count > CALL_PARAMS_MAX)
 		return false;
 	for (unsigned i = 0; i < desc->param_count; i++)
-		if (!read_param(&desc->params[i], in, &scratch, &args[i], &counts[i]))
+		if (!read_param(&desc->params[i], in, &scratch, &arguments->args[i], &arguments->counts[i]))
 			return false;
 	/* The counts that the call itself will go by have to be those of the bytes that are there. */
 	for (unsigned i = 0; i < desc->param_count; i++) {
 		const struct call_param *p = &desc->params[i];
-		if (p->shape == CALL_SHAPE_VALUE || !*(const void *const *)args[i])
+		if (p->shape == CALL_SHAPE_VALUE || !*(const void *const *)arguments->args[i])
 			continue;
-		if (p->shape != CALL_SHAPE_STRING && counts[i] != call_elements(desc, p, args))
+		if (p->shape != CALL_SHAPE_STRING && arguments->counts[i] != call_elements(desc, p, arguments->args))
 			return false;
 	}
-	CUresult result = invoke(ops, call, args);
-	call_put_u64(out, (uint64_t)(int64_t)result);
-	for (unsigned i = 0; (result == CUDA_SUCCESS || desc->outputs_always) && i < desc->param_count; i++) {
-		const void *pointer = call_is_output(&desc->params[i]) ? *(const void *const *)args[i] : NULL;
+	return true;
+}
+
+void
+call_count(enum cuda_call_id call, struct call_arguments *arguments)
+{
+	const struct call_desc *desc = &call_descs[call];
+
+	for (unsigned i = 0; i < desc->param_count && i < CALL_PARAMS_MAX; i++) {
+		const struct call_param *p = &desc->params[i];
+		bool there = p->shape != CALL_SHAPE_VALUE && *(const void *const *)arguments->args[i];
+		arguments->counts[i] = there ? call_elements(desc, p, arguments->args) : 0;
+	}
+}
+
+bool
+call_put_outputs(struct call_writer *out, enum cuda_call_id call, const struct call_arguments *arguments)
+{
+	const struct call_desc *desc = &call_descs[call];
+
+	for (unsigned i = 0; i < desc->param_count; i++) {
+		const void *pointer = call_is_output(&desc->params[i]) ? *(const void *const *)arguments->args[i] : NULL;
 		if (pointer)
-			call_put_array(out, pointer, counts[i], desc->params[i].size);
+			call_put_array(out, pointer, arguments->counts[i], desc->params[i].size);
 	}
 	return !out->bad;
+}
+
+bool
+call_serve(const struct cuda_ops *ops, enum cuda_call_id call, struct fw_cursor *in, struct call_writer *out, void *memory, size_t size)
+{
+	struct call_arguments arguments;
+
+	if (!call_packs(call) || !call_read(call, in, memory, size, &arguments))
+		return false;
+	CUresult result = call_invoke(ops, call, arguments.args);
+	call_put_u64(out, (uint64_t)(int64_t)result);
+	if (result != CUDA_SUCCESS && !call_descs[call].outputs_always)
+		return !out->bad;
+	return call_put_outputs(out, call, &arguments);
 }
 
 /* ---- versions ------------------------------------------------------------------------------------------------------ */

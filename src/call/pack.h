@@ -44,6 +44,19 @@ CUresult call_unpack_reply(struct fw_cursor *in, enum cuda_call_id call, const v
 bool call_serve(const struct cuda_ops *ops, enum cuda_call_id call, struct fw_cursor *in, struct call_writer *out, void *scratch,
                 size_t scratch_size);
 
+/* A call's arguments, and how many elements lay behind each pointer before it was made (a capacity may be an output itself). */
+#define CALL_PARAMS_MAX 24
+struct call_arguments {
+	const void *args[CALL_PARAMS_MAX];
+	uint64_t counts[CALL_PARAMS_MAX];
+};
+/* The parts of call_serve(): inputs into memory of ours, the call, its outputs; for any call, as far as its rows say it. */
+bool call_read(enum cuda_call_id call, struct fw_cursor *in, void *scratch, size_t scratch_size, struct call_arguments *arguments);
+CUresult call_invoke(const struct cuda_ops *ops, enum cuda_call_id call, const void *const *args);
+bool call_put_outputs(struct call_writer *out, enum cuda_call_id call, const struct call_arguments *arguments);
+/* Sets the counts from the arguments. */
+void call_count(enum cuda_call_id call, struct call_arguments *arguments);
+
 /* Writers for hand-made records. */
 void call_put(struct call_writer *out, const void *bytes, size_t size); /* padded to 8 */
 void call_put_u64(struct call_writer *out, uint64_t value);

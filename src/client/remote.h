@@ -200,6 +200,9 @@ void rm_pages_before_work(void);
 void rm_pages_after_work(void);
 /* SIGSEGV comes to remote_pages.c; what is none of its faults goes to the handler that was there. */
 bool rm_faults_catch(void);
+/* remote_module.c: an image as it travels, in memory from malloc, for records; the second: a file's. False after an error line. */
+bool rm_image_bytes(const void *image, uint8_t **bytes, size_t *size);
+bool rm_file_bytes(const char *name, uint8_t **bytes, size_t *size);
 
 /* remote_copy.c: answers for pinned memory that the worker does not know (cuPointerGetAttribute). False: it is none. */
 bool rm_pointer_attribute(void *data, CUpointer_attribute attribute, CUdeviceptr p, CUresult *result);

@@ -397,3 +397,33 @@ rm_cuLibraryGetUnifiedFunction(void **fptr, CUlibrary library, const char *symbo
 	CUresult result = rm_do(&r);
 	return result == CUDA_SUCCESS ? CUDA_ERROR_NOT_SUPPORTED : result;
 }
+
+/* ---- images for records -------------------------------------------------------------------------------------------- */
+
+bool
+rm_image_bytes(const void *image, uint8_t **bytes, size_t *size)
+{
+	struct parts parts;
+
+	if (find_parts(image, &parts) != CUDA_SUCCESS)
+		return false;
+	struct call_writer out = { .size = parts_bound(&parts) };
+	out.data = *bytes = malloc(out.size);
+	if (out.data)
+		put_parts(&out, &parts);
+	*size = out.at;
+	free(parts.part);
+	return out.data && !out.bad;
+}
+
+bool
+rm_file_bytes(const char *name, uint8_t **bytes, size_t *size)
+{
+	CUresult result;
+	size_t file_size;
+	void *image = rm_read_file(name, &file_size, &result);
+	bool ok = image && rm_image_bytes(image, bytes, size);
+
+	free(image);
+	return ok;
+}

@@ -21,6 +21,7 @@
 
 #include "call/format.h"
 #include "call/pack.h"
+#include "client/record.h"
 #include "client/remote.h"
 #include "layers/trace.h"
 
@@ -396,6 +397,7 @@ cl_trace_begin(struct cl_slow *slow)
 	if (slow->shown)
 		put_inputs(slow, page && page->json ? CALL_JSON : CALL_TEXT);
 	slow->row = slow->call;
+	slow->recording = cl_record_on() ? cl_record_begin(slow) : NULL;
 	if (page)
 		begin(slow);
 	else
@@ -444,6 +446,8 @@ cl_trace_end(struct cl_slow *slow, CUresult result)
 		note_table(slow);
 	if (slow->shown)
 		write_line(slow, name ? name : "?", true, outputs, took);
+	if (slow->recording)
+		cl_record_end(slow->recording, slow, result);
 }
 
 void
@@ -492,14 +496,16 @@ cl_trace_private_end(struct cl_slow *slow, uint64_t result)
 
 /* ---- whether ------------------------------------------------------------------------------------------------------- */
 
-/* Opens again what farwarp trace has open; if that cannot be (a socket), standard error. */
+/* Opens again what farwarp trace has open. If that cannot be (a socket): standard error, for lines, else -1. */
 static int
-open_tracers(int fd)
+open_tracers(int fd, bool lines)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", page->tracer, fd);
 	int own = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	if (own < 0 && !lines)
+		return -1;
 	int high = fcntl(own >= 0 ? own : STDERR_FILENO, F_DUPFD_CLOEXEC, FIRST_FD);
 	if (high < 0) /* a low limit of descriptors */
 		return own >= 0 ? own : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
@@ -530,8 +536,10 @@ attach(const char *path)
 		return false;
 	}
 	page = found;
-	out_fd = open_tracers(page->out_fd);
+	out_fd = open_tracers(page->out_fd, true);
 	__atomic_fetch_add(&page->processes, 1, __ATOMIC_RELAXED);
+	if (page->record_fd >= 0)
+		cl_record_open(open_tracers(page->record_fd, false), page);
 	return true;
 }
 

@@ -65,6 +65,8 @@ struct trace_page {
 	uint64_t start;      /* CLOCK_MONOTONIC, ns */
 	uint64_t last;       /* when the last line was written */
 	uint32_t processes;  /* that made a call */
+	int32_t recorder;    /* the one process that is recorded */
+	uint64_t record_events;
 	uint32_t last_row;   /* the last call that returned, plus 1 */
 	uint64_t last_end;
 	uint64_t all_calls;  /* shown or not */

@@ -9,6 +9,7 @@
 const struct fw_command fw_commands[] = {
 	{ "run",    tool_run,    "run an unmodified CUDA program on the best GPU there is" },
 	{ "trace",  tool_trace,  "show each CUDA call that a program makes" },
+	{ "replay", tool_replay, "play a record of a program's calls against another device" },
 	{ "serve",  tool_serve,  "drive a GPU for programs elsewhere" },
 	{ "doctor", tool_doctor, "say why CUDA does not work here, who can fix it, and how" },
 	{ "help",   tool_help,   "show this help, or that of a command" },

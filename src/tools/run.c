@@ -120,6 +120,8 @@ parse(int key, char *arg, struct argp_state *state)
 		o->program = state->argv + state->next;
 		break;
 	case ARGP_KEY_NO_ARGS:
+		if (o->missing)
+			argp_error(state, "%s", o->missing);
 		argp_error(state, "which program? As in: %s -- ./vector_add", state->name);
 		break;
 	default:
@@ -269,28 +271,37 @@ choose(const struct run_options *o)
 const struct argp run_options_argp = { option_table, parse, NULL, NULL, NULL, NULL, NULL };
 
 int
-run_prepare(const struct run_options *given, const char *who, bool *local)
+run_environment(const struct run_options *given, const char *who, bool *local, char *folder, size_t size)
+{
+	struct run_options o = *given;
+
+	*local = choose(&o);
+	if (*local && !o.in_front)
+		return 0;
+	if (*local)
+		o.device = DEVICE_NATIVE;
+	if (!library_folder(folder, size))
+		return 125;
+	if (!set_environment(&o, folder)) {
+		fprintf(stderr, "%s: out of memory\n", who);
+		return 125;
+	}
+	return 0;
+}
+
+int
+run_prepare(const struct run_options *o, const char *who, bool *local)
 {
 	char folder[PATH_MAX], path[PATH_MAX];
-	struct run_options options = *given, *o = &options;
 
 	if (!find_program(o->program[0], path, sizeof(path))) {
 		fprintf(stderr, "%s: %s: no such program\n", who, o->program[0]);
 		return 127;
 	}
-	*local = choose(o);
-	if (*local && !o->in_front)
-		return 0;
-	if (*local)
-		o->device = DEVICE_NATIVE;
-	if (!library_folder(folder, sizeof(folder)))
-		return 125;
-	if (!set_environment(o, folder)) {
-		fprintf(stderr, "%s: out of memory\n", who);
-		return 125;
-	}
-	warn_of_obstacles(path);
-	return 0;
+	int status = run_environment(o, who, local, folder, sizeof(folder));
+	if (status == 0 && (!*local || o->in_front))
+		warn_of_obstacles(path);
+	return status;
 }
 
 int

@@ -4,6 +4,7 @@
 
 #include <argp.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 struct run_options {
 	enum { DEVICE_BEST, DEVICE_SOFT, DEVICE_LOCAL, DEVICE_NATIVE } device;
@@ -13,6 +14,7 @@ struct run_options {
 	bool quiet;
 	bool in_front;      /* a local GPU is used behind farwarp's library, not natively */
 	char **program;
+	const char *missing; /* what is said if there is no program; NULL: run's own words */
 };
 
 /* The options alone; its input is a struct run_options. */
@@ -23,6 +25,8 @@ extern const struct argp run_options_argp;
  * and nothing was set. `who` begins error lines. Returns 0 or an exit status.
  */
 int run_prepare(const struct run_options *options, const char *who, bool *local);
+/* The same without a look at the program; `folder` gets that of our libcuda.so.1 unless *local. */
+int run_environment(const struct run_options *options, const char *who, bool *local, char *folder, size_t size);
 /* Becomes the program; returns an exit status if that fails. */
 int run_program(const struct run_options *options, const char *who);
 

@@ -14,6 +14,7 @@ extern const struct fw_command fw_commands[]; /* ends with a NULL name */
 int tool_serve(int argc, char **argv);
 int tool_run(int argc, char **argv);
 int tool_trace(int argc, char **argv);
+int tool_replay(int argc, char **argv);
 int tool_doctor(int argc, char **argv);
 int tool_help(int argc, char **argv);
 

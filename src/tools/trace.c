@@ -23,6 +23,7 @@
 
 #include "call/format.h"
 #include "call/pack.h"
+#include "layers/record.h"
 #include "tools/run.h"
 #include "tools/tools.h"
 
@@ -51,6 +52,7 @@ static const struct argp_option option_table[] = {
 	{ "relative", 'r', NULL, 0, "seconds since the call before", 1 },
 	{ "callers", KEY_CALLERS, NULL, 0, "say for each call which library made it", 1 },
 	{ "hang", KEY_HANG, "SECONDS", 0, "say of a call that it lasts after so long (default 1; 0: never)", 1 },
+	{ "record", KEY_RECORD, "FILE", 0, "write a record that farwarp replay plays", 1 },
 	{ 0 } };
 
 static void
@@ -379,6 +381,34 @@ pass_on(int status)
 	return 128 + WTERMSIG(status);
 }
 
+/* The record's head; -1 after an error line. */
+static int
+open_record(const char *path)
+{
+	struct record_head head = { .magic = RECORD_MAGIC, .version = RECORD_VERSION, .bytes = sizeof(head), .protocol = call_protocol_hash(),
+		.farwarp = FARWARP_VERSION };
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
+
+	if (fd >= 0 && write(fd, &head, sizeof(head)) == (ssize_t)sizeof(head))
+		return fd;
+	fprintf(stderr, "farwarp trace: cannot write to %s: %s\n", path, strerror(errno));
+	return -1;
+}
+
+/* The end, which a record that was cut does not have. */
+static void
+end_record(int fd, const struct trace_page *page, int status)
+{
+	const struct {
+		struct record_event event;
+		uint64_t in_size, events, status, out_size, ranges;
+	} end = { { .mark = RECORD_MARK, .kind = RECORD_END, .size = 40 }, 16, page->record_events, (uint64_t)(int64_t)status, 0, 0 };
+
+	if (write(fd, &end, sizeof(end)) != (ssize_t)sizeof(end))
+		fprintf(stderr, "farwarp trace: the record is cut: %s\n", strerror(errno));
+	close(fd);
+}
+
 static int
 trace(const struct trace_options *o)
 {
@@ -386,10 +416,8 @@ trace(const struct trace_options *o)
 	sigset_t signals, before;
 	int out_fd = open_output(o->output), record_fd = -1;
 
-	if (out_fd >= 0 && o->record && (record_fd = open(o->record, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666)) < 0) {
-		fprintf(stderr, "farwarp trace: cannot write to %s: %s\n", o->record, strerror(errno));
+	if (out_fd >= 0 && o->record && (record_fd = open_record(o->record)) < 0)
 		return 125;
-	}
 	struct trace_page *page = out_fd < 0 ? NULL : make_page(o, out_fd, record_fd);
 	if (!page)
 		return 125;
@@ -413,6 +441,8 @@ trace(const struct trace_options *o)
 		_exit(run_program(&o->run, "farwarp trace"));
 	}
 	int status = watch(&w, &signals);
+	if (record_fd >= 0)
+		end_record(record_fd, page, status);
 	if (o->lines || WIFSIGNALED(status))
 		say_end(&w, status);
 	else

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "image/image.h"
+#include "layers/record.h"
 #include "tests/image/build.h"
 #include "tests/native/cache.h"
 
@@ -82,6 +83,42 @@ wires(void)
 	free(blob.data);
 }
 
+/* An event with these inputs and 8 bytes of outputs, behind what is there. */
+static void
+add_event(struct blob *blob, unsigned kind, const void *inputs, uint64_t size)
+{
+	const uint64_t zeros[2] = { 0 }, eight = 8, padding = (8 - size % 8) % 8;
+	struct record_event event = { .mark = RECORD_MARK, .kind = (uint16_t)kind, .flags = RECORD_OUTPUTS, .size = 32 + size + padding };
+
+	blob_add(blob, &event, sizeof(event));
+	blob_add(blob, &size, 8);
+	blob_add(blob, inputs, size);
+	blob_add(blob, zeros, padding);
+	blob_add(blob, &eight, 8);
+	blob_add(blob, zeros, 8);
+	blob_add(blob, zeros, 8);
+}
+
+static void
+records(void)
+{
+	struct session_launch launch = { .grid = { 1, 1, 1 }, .block = { 32, 1, 1 } };
+	const uint64_t alloc[] = { 1, 4096 }, image[] = { 0, 1, 8, 0x100000000 }, end[] = { 4, 0 };
+	struct {
+		CUDA_MEMCPY3D copy;
+		uint64_t stream, size;
+	} box = { .copy = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .dstMemoryType = CU_MEMORYTYPE_HOST, .WidthInBytes = 8, .Height = 1, .Depth = 1 } };
+	struct blob blob = { 0 };
+
+	add_event(&blob, CALL_cuMemAlloc_v2, alloc, sizeof(alloc));
+	add_event(&blob, CALL_cuLaunchKernel, &launch, sizeof(launch));
+	add_event(&blob, CALL_cuModuleLoadDataEx, image, sizeof(image));
+	add_event(&blob, CALL_cuMemcpy3D_v2, &box, sizeof(box));
+	add_event(&blob, RECORD_END, end, sizeof(end));
+	save("record", "events", blob.data, blob.size);
+	free(blob.data);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -92,6 +129,7 @@ main(int argc, char **argv)
 	fatbins();
 	caches();
 	wires();
+	records();
 	for (int old = 0; old < 2; old++) {
 		struct blob blob = { 0 };
 		elf_build(&blob, old, 86);

@@ -181,6 +181,103 @@ def bridged(build, server):
           lines)
 
 
+class Record:
+    """A record, read as far as a test needs to change it: offsets of events by their kinds' places in the file."""
+
+    def __init__(self, path):
+        self.path = path
+        with open(path, "rb") as stream:
+            self.bytes = stream.read()
+
+    def listing(self, build):
+        done = build.run("replay", "--list", self.path)
+        events = []
+        for line in done.stdout.splitlines():
+            match = re.match(r"(\d+) (\d+) \[\d+\] (.+?)(?:\((.*)\) = (\S+))?, (\d+) bytes in, (\d+) out$", line)
+            events.append((match.group(3), int(match.group(2)), int(match.group(6)), int(match.group(7))))
+        return done, events
+
+    def changed(self, folder, offset, value=None):
+        """A copy in which one byte is another."""
+        changed = bytearray(self.bytes)
+        changed[offset] = changed[offset] ^ 0x55 if value is None else value
+        path = os.path.join(folder, "changed.rec")
+        with open(path, "wb") as stream:
+            stream.write(changed)
+        return path
+
+
+HEAD, EVENT, COUNT = 64, 32, 8  # bytes of a record's head, of an event's, of an array's length
+
+
+def record(build, folder, mode, device=("-d", "soft")):
+    path = os.path.join(folder, mode + device[0].strip("-") + ".rec")
+    lines, done = build.trace("-c", "--record", path, mode=mode, device=device)
+    check("record: %s (%s) runs" % (mode, device[0]), done.returncode == 0, done.stderr)
+    return Record(path)
+
+
+def says(done, calls, differences, copies):
+    match = re.search(r"(\d+) calls in [\d.]+ s, (\d+) differences?; compared: their results, (\d+) copies", done.stdout)
+    return match and int(match.group(1)) >= calls and match.group(2) == str(differences) and int(match.group(3)) == copies
+
+
+def replays(build, folder, server):
+    records = {mode: record(build, folder, mode) for mode in ("plain", "threads", "memory", "wait")}
+    for mode, calls, copies in (("plain", 13, 1), ("threads", 300, 80), ("memory", 40, 2), ("wait", 5, 0)):
+        done = build.run("replay", "-q", "-d", "soft", records[mode].path)
+        check("replay: %s is the same" % mode, done.returncode == 0 and says(done, calls, 0, copies), done.stdout, done.stderr)
+    check("replay: host memory is compared", "4 pieces of host memory" in build.run("replay", "-q", "-d", "soft", records["memory"].path).stdout)
+    for mode, calls, copies in (("plain", 13, 1), ("threads", 300, 80)):
+        done = build.run("replay", "-q", "--server", server.address, records[mode].path)
+        check("replay: %s behind a server is the same" % mode, done.returncode == 0 and says(done, calls, 0, copies), done.stdout, done.stderr)
+        bridged_record = record(build, folder, mode, ("--server", server.address))
+        done = build.run("replay", "-q", "-d", "soft", bridged_record.path)
+        check("replay: %s recorded behind a server" % mode, done.returncode == 0 and says(done, calls, 0, copies), done.stdout, done.stderr)
+    done = build.run("replay", "-q", "-d", "soft", "--cc", "9.0", "--all", "--show", "9", records["plain"].path)
+    check("replay: another device, the same numbers", done.returncode == 0, done.stdout, done.stderr)
+    tampered(build, folder, records["plain"])
+    cut = subprocess.run([os.path.join(os.path.dirname(build.program), "record_cut")] + [r.path for r in records.values()], capture_output=True,
+                         text=True, timeout=120)
+    check("records cut at every byte", cut.returncode == 0, cut.stdout, cut.stderr)
+    damaged(build, folder, records["plain"])
+
+
+def tampered(build, folder, plain):
+    done, events = plain.listing(build)
+    check("--list lists a record", done.returncode == 0 and events[-1][0] == "end" and [e for e in events if e[0] == "cuLaunchKernel"], done.stdout)
+    where = {name: (offset, size, out) for name, offset, size, out in events}
+    offset, size, _ = where["cuMemcpyHtoD_v2"]
+    # The last word that is copied (behind it stands the number of bytes); the kernel adds one to it.
+    done = build.run("replay", "-q", "-d", "soft", plain.changed(folder, offset + EVENT + COUNT + size - 12))
+    check("another input is a difference of the output", done.returncode == 1 and
+          re.search(r"difference at event \d+ \(offset %d, thread \d+\): cuMemcpyDtoH_v2: byte 3996 of 4000 of dstHost is 0x" % where["cuMemcpyDtoH_v2"][0],
+                    done.stdout) and says(done, 13, 1, 1), done.stdout, done.stderr)
+    offset, size, out = where["cuMemcpyDtoH_v2"]
+    done = build.run("replay", "-q", "-d", "soft", plain.changed(folder, offset + EVENT + COUNT + size + COUNT + COUNT + 100))
+    check("so is another output", done.returncode == 1 and "byte 100 of 4000 of dstHost" in done.stdout, done.stdout)
+    done = build.run("replay", "-q", "-d", "soft", plain.changed(folder, where["cuMemAlloc_v2"][0] + 12, 2))
+    check("so is another result", done.returncode == 2 and "cuMemAlloc_v2: CUDA_SUCCESS, recorded CUDA_ERROR_OUT_OF_MEMORY" in done.stdout,
+          done.stdout, done.stderr)
+    done = build.run("replay", "-q", "-d", "soft", plain.changed(folder, where["cuLaunchKernel"][0] + EVENT + COUNT, 0x77))
+    check("a handle that nobody gave stops it", done.returncode == 2 and "was given by no call" in done.stdout, done.stdout)
+
+
+def damaged(build, folder, plain):
+    path = os.path.join(folder, "cut.rec")
+    for size in (0, 10, HEAD, HEAD + 5, len(plain.bytes) // 2, len(plain.bytes) - 72, len(plain.bytes) - 1):
+        with open(path, "wb") as stream:
+            stream.write(plain.bytes[:size])
+        done = build.run("replay", "-q", "-d", "soft", path)
+        check("cut at %d: an error that says where" % size, done.returncode == 2 and re.search(r"offset \d+", done.stdout + done.stderr), done)
+    done = build.run("replay", "-q", "-d", "soft", plain.changed(folder, 16))
+    check("a record of another build is refused with a sentence", done.returncode == 2 and "use that version" in done.stderr, done)
+    done = build.run("replay", "-q", "-d", "soft", os.path.join(folder, "nothing.rec"))
+    check("no such file", done.returncode == 2 and "No such file" in done.stderr, done)
+    check("no file at all", build.run("replay").returncode == 64)
+    check("--show wants a number", build.run("replay", "--show", "x", path).returncode == 64)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
@@ -193,6 +290,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         with Server(build, folder) as server:
             bridged(build, server)
+            replays(build, folder, server)
     print("1..%d" % len(results))
     return 0 if all(results) else 1
 
