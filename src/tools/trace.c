@@ -293,21 +293,30 @@ look_for_library(struct watch *w)
 
 /* ---- the end ------------------------------------------------------------------------------------------------------- */
 
-/* Seed of many a search: is anything called at all? */
+/* Whether a file is in the folder that run_environment() has put before the library path. */
+static bool
+is_ours(const char *file)
+{
+	const char *path = getenv("LD_LIBRARY_PATH");
+	size_t length = path ? strcspn(path, ":") : 0;
+
+	return length && strncmp(file, path, length) == 0 && file[length] == '/';
+}
+
+/* Is anything called at all? If not, where the calls may have gone. */
 static void
 say_nothing_was_called(const struct watch *w)
 {
-	const struct trace_page *page = w->page;
 	const char *why;
 
-	if (page->all_calls)
+	if (w->page->all_calls)
 		return;
 	if (!w->library[0])
 		why = "the program did not load libcuda.so.1, as far as was seen";
-	else if (strstr(w->library, "farwarp") || getenv("LD_LIBRARY_PATH") == NULL)
+	else if (is_ours(w->library))
 		why = "libcuda.so.1 was loaded, but no function of it was called";
 	else
-		why = "libcuda.so.1 was loaded, but none of its functions was called, or it is not farwarp's";
+		why = "the program loaded another libcuda than farwarp's, whose calls are not seen";
 	if (w->options->json)
 		fprintf(w->out, "{\"event\":\"no calls\",\"why\":\"%s\"}\n", why);
 	else

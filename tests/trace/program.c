@@ -7,6 +7,7 @@
  *   threads  four threads with a stream each
  *   memory   copies of all kinds, managed and pinned memory, a pointer in a structure in device memory, a graph
  *   exit N   nothing of CUDA, exit code N
+ *   load F   opens the library F, calls nothing of it, and ends 0.5 s later
  */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -283,6 +284,12 @@ main(int argc, char **argv)
 
 	if (strcmp(mode, "exit") == 0)
 		return argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0;
+	if (strcmp(mode, "load") == 0) {
+		if (argc < 3 || !dlopen(argv[2], RTLD_NOW))
+			return 1;
+		usleep(500000);
+		return 0;
+	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	start();
 	if (strcmp(mode, "plain") == 0)

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -133,6 +134,14 @@ def hangs_and_ends(build):
     lines, done = build.trace(mode="exit 7")
     check("the exit code is passed through", done.returncode == 7 and lines[-1] == "+++ exited with 7 +++", lines)
     check("no call at all is said", "+++ no CUDA driver call was made" in lines[0] and "did not load" in lines[0], lines)
+    lines, done = build.trace(mode="load libcuda.so.1")
+    check("a library that is loaded and not called is said", "+++ no CUDA driver call was made: libcuda.so.1 was loaded, but no function" in lines[0],
+          lines)
+    with tempfile.TemporaryDirectory() as folder:
+        other = os.path.join(folder, "libcuda.so.1")
+        shutil.copy(os.path.join(os.path.dirname(build.farwarp), "lib", "libcuda.so.1"), other)
+        lines, done = build.trace(mode="load " + other)
+        check("so is one that is another's", "loaded another libcuda than farwarp's" in lines[0] and other in lines[0], lines)
     process = subprocess.Popen([build.farwarp, "trace", "-q", "-d", "soft", "--", "sh", "-c", "echo up; exec sleep 20"], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
     process.stdout.readline()
