@@ -358,6 +358,69 @@ put_launch(struct recording *r, const struct cl_slow *slow)
 	return !out.bad;
 }
 
+/* A kernel of a graph: of a new node, or of one that is changed, in a graph or in an executable one. */
+static bool
+put_node(struct recording *r, const struct cl_slow *slow)
+{
+	bool adds = slow->call == CALL_cuGraphAddKernelNode || slow->call == CALL_cuGraphAddKernelNode_v2;
+	bool exec = slow->call == CALL_cuGraphExecKernelNodeSetParams || slow->call == CALL_cuGraphExecKernelNodeSetParams_v2;
+	bool old = slow->call == CALL_cuGraphAddKernelNode || slow->call == CALL_cuGraphKernelNodeSetParams ||
+	           slow->call == CALL_cuGraphExecKernelNodeSetParams;
+	const CUDA_KERNEL_NODE_PARAMS *given = (const CUDA_KERNEL_NODE_PARAMS *)(uintptr_t)word(slow, adds ? 4 : exec ? 2 : 1);
+	uint64_t count = adds ? word(slow, 3) : 0;
+	uint8_t params[RECORD_PARAM_MAX] = { 0 };
+	CUDA_KERNEL_NODE_PARAMS c = { 0 };
+
+	if (!given || count > (1u << 20) || (count && !word(slow, 2)))
+		return false;
+	memcpy(&c, given, old ? sizeof(CUDA_KERNEL_NODE_PARAMS_v1) : sizeof(c)); /* the old structure is the beginning of the new one */
+	uint64_t function = (uint64_t)(uintptr_t)(c.func ? (void *)c.func : (void *)c.kern);
+	struct session_launch launch = { function, (uint64_t)(uintptr_t)c.ctx, { c.gridDimX, c.gridDimY, c.gridDimZ },
+		{ c.blockDimX, c.blockDimY, c.blockDimZ }, c.sharedMemBytes, !c.func, 0, 0 };
+	if (!(c.extra ? gather_extra(c.extra, params, &launch.param_bytes)
+	              : gather_params((CUfunction)(uintptr_t)function, c.kernelParams, params, &launch.param_bytes)))
+		return false;
+	size_t size = 24 + count * 8 + sizeof(launch) + padded(launch.param_bytes);
+	if (!reserve(&r->inputs, size))
+		return false;
+	struct call_writer out = { .data = r->inputs.data, .size = size };
+	call_put_u64(&out, adds ? word(slow, 1) : exec ? word(slow, 0) : 0);
+	call_put_u64(&out, adds ? 0 : exec ? word(slow, 1) : word(slow, 0));
+	call_put_array(&out, (const void *)(uintptr_t)(adds ? word(slow, 2) : 0), count, 8);
+	call_put(&out, &launch, sizeof(launch));
+	call_put(&out, params, launch.param_bytes);
+	r->inputs.size = out.at;
+	r->call = adds ? CALL_cuGraphAddKernelNode_v2 : exec ? CALL_cuGraphExecKernelNodeSetParams_v2 : CALL_cuGraphKernelNodeSetParams_v2;
+	return !out.bad;
+}
+
+/* Whether the record follows what the host memory at this address holds. */
+static bool
+is_followed(const void *address)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&lock);
+	for (const struct visible *v = visible; v && !found; v = v->next)
+		found = (uintptr_t)address - (uintptr_t)v->address < v->size;
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
+/* A copy of a graph reads and writes host memory whenever the graph runs; false if that is memory which the record does not follow. */
+static bool
+can_follow_node(const struct cl_slow *slow)
+{
+	bool adds = slow->call == CALL_cuGraphAddMemcpyNode, exec = slow->call == CALL_cuGraphExecMemcpyNodeSetParams;
+
+	if (!adds && !exec && slow->call != CALL_cuGraphMemcpyNodeSetParams)
+		return true;
+	const CUDA_MEMCPY3D *c = (const CUDA_MEMCPY3D *)(uintptr_t)word(slow, adds ? 4 : exec ? 2 : 1);
+	if (!c)
+		return true;
+	return (c->srcMemoryType != CU_MEMORYTYPE_HOST || is_followed(c->srcHost)) && (c->dstMemoryType != CU_MEMORYTYPE_HOST || is_followed(c->dstHost));
+}
+
 static bool
 is_device(uint64_t address)
 {
@@ -501,7 +564,9 @@ cl_record_begin(const struct cl_slow *slow)
 	if (length > 5 && strcmp(slow->symbol + length - 5, "_ptds") == 0)
 		r->flags |= RECORD_PTDS;
 	if (r->form == RECORD_FORM_ROWS)
-		ok = put_rows(r);
+		ok = can_follow_node(slow) && put_rows(r);
+	else if (r->form == RECORD_FORM_NODE)
+		ok = put_node(r, slow);
 	else if (r->form == RECORD_FORM_LAUNCH)
 		ok = put_launch(r, slow);
 	else if (r->form == RECORD_FORM_BOX)
@@ -591,6 +656,7 @@ put_outputs(struct recording *r, const struct cl_slow *slow, struct bytes *outpu
 			out.size += 16 + padded(r->arguments.counts[i] * call_descs[r->call].params[i].size);
 		break;
 	case RECORD_FORM_IMAGE:
+	case RECORD_FORM_NODE:
 		out.size = 8;
 		break;
 	case RECORD_FORM_BOX:
@@ -604,6 +670,8 @@ put_outputs(struct recording *r, const struct cl_slow *slow, struct bytes *outpu
 	out.data = outputs->data;
 	if (r->form == RECORD_FORM_ROWS) {
 		call_put_outputs(&out, r->call, &r->arguments);
+	} else if (r->form == RECORD_FORM_NODE) {
+		call_put_u64(&out, r->call == CALL_cuGraphAddKernelNode_v2 ? *(const uint64_t *)(uintptr_t)word(slow, 0) : 0);
 	} else if (r->form == RECORD_FORM_IMAGE) {
 		call_put_u64(&out, *(const uint64_t *)(uintptr_t)word(slow, 0));
 	} else {
@@ -642,6 +710,22 @@ allocates_on_host(enum cuda_call_id call)
 	return call == CALL_cuMemAllocHost_v2 || call == CALL_cuMemHostAlloc;
 }
 
+/* An allocation that a structure among the outputs tells: its address, and a field of the name that says its size. */
+static unsigned
+range_in_structure(const struct call_param *p, const uint8_t *structure, struct record_range *range)
+{
+	const struct call_type *type = &call_types[p->type];
+
+	*range = (struct record_range){ 0 };
+	for (unsigned f = 0; f < type->count; f++) {
+		if (call_types[type->fields[f].type].kind == CALL_KIND_DEVPTR)
+			memcpy(&range->address, structure + type->fields[f].offset, 8);
+		else if (strcmp(type->fields[f].name, "bytesize") == 0)
+			memcpy(&range->size, structure + type->fields[f].offset, 8);
+	}
+	return range->address && range->size;
+}
+
 /* The allocations of the addresses that came out. */
 static unsigned
 find_ranges(const struct recording *r, const struct cl_slow *slow, struct record_range ranges[4])
@@ -655,6 +739,8 @@ find_ranges(const struct recording *r, const struct cl_slow *slow, struct record
 		const uint64_t *out = call_is_output(p) && address && p->shape == CALL_SHAPE_ONE ? *(const uint64_t *const *)r->arguments.args[i] : NULL;
 		CUdeviceptr base = 0;
 		size_t size = 0;
+		if (call_is_output(p) && call_types[p->type].kind == CALL_KIND_STRUCT && p->shape == CALL_SHAPE_ONE && *(const void *const *)r->arguments.args[i])
+			count += range_in_structure(p, *(const uint8_t *const *)r->arguments.args[i], &ranges[count]);
 		if (!out || !*out)
 			continue;
 		if (!cl_ops->cuMemGetAddressRange_v2 || cl_ops->cuMemGetAddressRange_v2(&base, &size, *out) != CUDA_SUCCESS || *out - base >= size) {

@@ -121,6 +121,13 @@ record_form(enum cuda_call_id call)
 	case CALL_cuMemcpy:
 	case CALL_cuMemcpyAsync:
 		return RECORD_FORM_COPY;
+	case CALL_cuGraphAddKernelNode:
+	case CALL_cuGraphAddKernelNode_v2:
+	case CALL_cuGraphKernelNodeSetParams:
+	case CALL_cuGraphKernelNodeSetParams_v2:
+	case CALL_cuGraphExecKernelNodeSetParams:
+	case CALL_cuGraphExecKernelNodeSetParams_v2:
+		return RECORD_FORM_NODE;
 	case CALL_cuMemcpyHtoD_v2:
 	case CALL_cuMemcpyHtoDAsync_v2:
 	case CALL_cuMemcpyDtoH_v2:
@@ -140,6 +147,15 @@ record_form(enum cuda_call_id call)
 	case CALL_cuMemHostGetDevicePointer_v2:
 	case CALL_cuLaunchHostFunc:
 	case CALL_cuStreamAddCallback:
+	case CALL_cuGraphDestroy:
+	case CALL_cuGraphDestroyNode:
+	case CALL_cuGraphAddMemcpyNode:
+	case CALL_cuGraphMemcpyNodeSetParams:
+	case CALL_cuGraphExecMemcpyNodeSetParams:
+	case CALL_cuGraphAddHostNode:
+	case CALL_cuGraphHostNodeSetParams:
+	case CALL_cuGraphExecHostNodeSetParams:
+	case CALL_cuGraphAddMemAllocNode:
 		return RECORD_FORM_ROWS;
 	case CALL_cuFuncGetParamInfo:
 	case CALL_cuMemHostGetFlags:
@@ -170,6 +186,15 @@ record_get_launch(struct fw_cursor *in, struct record_launch *launch)
 	launch->params = call_get(in, launch->launch.param_bytes);
 	launch->attributes = call_get(in, launch->launch.attribute_count * sizeof(CUlaunchAttribute));
 	return !in->bad && in->at == in->size;
+}
+
+bool
+record_get_node(struct fw_cursor *in, struct record_node *node)
+{
+	node->graph = call_get_u64(in);
+	node->node = call_get_u64(in);
+	node->dependencies = call_get_array(in, 8, &node->count);
+	return record_get_launch(in, &node->launch) && node->launch.launch.attribute_count == 0;
 }
 
 bool

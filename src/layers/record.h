@@ -94,6 +94,7 @@ enum record_form {
 	RECORD_FORM_LAUNCH,
 	RECORD_FORM_IMAGE,
 	RECORD_FORM_BOX,
+	RECORD_FORM_NODE,    /* a kernel of a graph: recorded as the _v2 of the call */
 	RECORD_FORM_COPY,    /* cuMemcpy, cuMemcpyAsync: recorded as the call with a direction */
 	RECORD_FORM_OPAQUE,
 };
@@ -105,6 +106,15 @@ struct record_launch {
 	const CUlaunchAttribute *attributes;
 };
 bool record_get_launch(struct fw_cursor *in, struct record_launch *launch);
+
+/* A kernel of a graph. launch.stream is the context, launch.cooperative says that the function is a CUkernel. */
+struct record_node {
+	uint64_t graph, node;        /* the graph, or the executable one; the node that is changed, 0: a new one */
+	const uint64_t *dependencies;
+	uint64_t count;
+	struct record_launch launch; /* without attributes */
+};
+bool record_get_node(struct fw_cursor *in, struct record_node *node);
 
 /* An image as a program would pass it: the bytes, or a wrapper that points to them. */
 struct record_image {

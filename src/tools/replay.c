@@ -156,6 +156,38 @@ translate_value(struct player *p, const struct call_type *type, const char *name
 	return true;
 }
 
+/* Pointers of a structure that lead nowhere here become NULL; the others were translated with its words. */
+static void
+clean_pointers(const struct replay_map *map, const struct call_type *type, uint8_t *structure)
+{
+	for (unsigned f = 0; f < type->count; f++) {
+		const struct call_type *field = &call_types[type->fields[f].type];
+		uint64_t word;
+		if (field->kind == CALL_KIND_STRUCT && type->fields[f].count == 1)
+			clean_pointers(map, field, structure + type->fields[f].offset);
+		if (field->kind != CALL_KIND_POINTER && field->kind != CALL_KIND_STRING)
+			continue;
+		memcpy(&word, structure + type->fields[f].offset, 8);
+		if (!replay_address(map, &word))
+			word = 0;
+		memcpy(structure + type->fields[f].offset, &word, 8);
+	}
+}
+
+/* A structure's pointers, addresses and handles. */
+static void
+translate_structure(const struct player *p, const struct call_type *type, uint8_t *structure, size_t size)
+{
+	clean_pointers(&p->map, type, structure);
+	for (size_t at = 0; at + 8 <= size; at += 8) {
+		bool pointer = false;
+		for (unsigned f = 0; f < type->count; f++)
+			pointer |= type->fields[f].offset == at && call_types[type->fields[f].type].kind == CALL_KIND_POINTER;
+		if (!pointer)
+			replay_words(&p->map, structure + at, 8, true);
+	}
+}
+
 /* Makes the arguments of a call that was read what they are here. */
 static bool
 translate(struct player *p, enum cuda_call_id call, struct call_arguments *a)
@@ -170,7 +202,7 @@ translate(struct player *p, enum cuda_call_id call, struct call_arguments *a)
 			if (word && !translate_value(p, type, row->name, (void *)(uintptr_t)a->args[i]))
 				return false;
 			if (type->kind == CALL_KIND_STRUCT)
-				replay_words(&p->map, (void *)(uintptr_t)a->args[i], row->size, true);
+				translate_structure(p, type, (uint8_t *)(uintptr_t)a->args[i], row->size);
 			continue;
 		}
 		uint8_t *memory = *(uint8_t *const *)a->args[i];
@@ -178,11 +210,26 @@ translate(struct player *p, enum cuda_call_id call, struct call_arguments *a)
 			continue;
 		if (row->dir == CALL_DIR_BUF_IN)
 			replay_words(&p->map, memory, a->counts[i] * row->size, false);
-		else if (!word)
+		for (uint64_t n = 0; type->kind == CALL_KIND_STRUCT && n < a->counts[i]; n++)
+			translate_structure(p, type, memory + n * row->size, row->size);
+		if (row->dir != CALL_DIR_BUF_IN && !word && type->kind != CALL_KIND_STRUCT && type->kind != CALL_KIND_CHAR)
 			replay_words(&p->map, memory, a->counts[i] * row->size, true);
 		for (uint64_t n = 0; word && n < a->counts[i]; n++)
 			if (!translate_value(p, type, row->name, memory + n * 8))
 				return false;
+	}
+	return true;
+}
+
+/* The allocation of an address that came out. */
+static bool
+learn_address(struct player *p, uint64_t then, uint64_t now)
+{
+	for (uint64_t r = 0; r < p->entry->range_count; r++) {
+		struct record_range range;
+		memcpy(&range, p->entry->ranges + r, sizeof(range));
+		if (then - range.address < range.size && !replay_add_range(&p->map, range.address, range.size, now - (then - range.address)))
+			return false;
 	}
 	return true;
 }
@@ -211,12 +258,17 @@ take_outputs(struct player *p, enum cuda_call_id call, const struct call_argumen
 			memcpy(&now, here + n * 8, 8);
 			if (type->kind == CALL_KIND_HANDLE && !replay_add_handle(&p->map, then, now))
 				return stop(p, "out of memory");
-			for (uint64_t r = 0; type->kind != CALL_KIND_HANDLE && r < p->entry->range_count; r++) {
-				struct record_range range;
-				memcpy(&range, p->entry->ranges + r, sizeof(range));
-				if (then - range.address < range.size && !replay_add_range(&p->map, range.address, range.size, now - (then - range.address)))
-					return stop(p, "out of memory");
-			}
+			if (type->kind != CALL_KIND_HANDLE && !learn_address(p, then, now))
+				return stop(p, "out of memory");
+		}
+		for (unsigned f = 0; type->kind == CALL_KIND_STRUCT && count == 1 && f < type->count; f++) {
+			uint64_t then, now;
+			if (call_types[type->fields[f].type].kind != CALL_KIND_DEVPTR)
+				continue;
+			memcpy(&then, recorded + type->fields[f].offset, 8);
+			memcpy(&now, here + type->fields[f].offset, 8);
+			if (!learn_address(p, then, now))
+				return stop(p, "out of memory");
 		}
 		if (row->dir == CALL_DIR_BUF_OUT) {
 			p->copies++;
@@ -257,6 +309,18 @@ register_memory(struct player *p, struct call_arguments *a)
 	return true;
 }
 
+/* Which parameter describes a host function of a graph; -1: none. */
+static int
+host_node(enum cuda_call_id call)
+{
+	switch (call) {
+	case CALL_cuGraphAddHostNode: return 4;
+	case CALL_cuGraphHostNodeSetParams: return 1;
+	case CALL_cuGraphExecHostNodeSetParams: return 2;
+	default: return -1;
+	}
+}
+
 static bool
 copies_out(enum cuda_call_id call)
 {
@@ -292,6 +356,9 @@ play_rows(struct player *p, enum cuda_call_id call)
 		a.args[1] = &host_function;
 	if (ok && call == CALL_cuStreamAddCallback)
 		a.args[1] = &stream_function;
+	int described = host_node(call);
+	if (ok && described >= 0 && *(void *const *)a.args[described])
+		(*(CUDA_HOST_NODE_PARAMS *const *)a.args[described])->fn = host_nothing;
 	if (ok) {
 		CUresult result = call_invoke(ops, call, a.args);
 		compare_results(p, result);
@@ -344,6 +411,50 @@ play_launch(struct player *p)
 	}
 	compare_results(p, result);
 	return true;
+}
+
+static bool
+play_node(struct player *p, enum cuda_call_id call)
+{
+	struct fw_cursor in = p->entry->inputs, out = p->entry->outputs;
+	struct record_node n;
+	uint8_t params[RECORD_PARAM_MAX] __attribute__((aligned(16)));
+	CUresult result = CUDA_ERROR_NOT_FOUND;
+	CUgraphNode node = NULL;
+
+	if (!record_get_node(&in, &n))
+		return stop(p, "its inputs are not those of a node");
+	struct session_launch *l = &n.launch.launch;
+	uint64_t *dependencies = malloc(n.count * 8 + 8);
+	if (!dependencies)
+		return stop(p, "out of memory");
+	if (n.count)
+		memcpy(dependencies, n.dependencies, n.count * 8);
+	bool known = replay_handle(&p->map, &l->function) && replay_handle(&p->map, &l->stream) && replay_handle(&p->map, &n.graph) &&
+	             replay_handle(&p->map, &n.node);
+	for (uint64_t i = 0; i < n.count; i++)
+		known = replay_handle(&p->map, &dependencies[i]) && known;
+	if (!known && p->entry->event.result == CUDA_SUCCESS) {
+		free(dependencies);
+		return stop(p, "its function, graph or a node of it was given by no call that could be played");
+	}
+	if (l->param_bytes)
+		memcpy(params, n.launch.params, l->param_bytes);
+	replay_words(&p->map, params, l->param_bytes, true);
+	size_t size = l->param_bytes;
+	void *extra[] = { (void *)1, params, (void *)2, &size, NULL };
+	CUDA_KERNEL_NODE_PARAMS c = { l->cooperative ? NULL : (CUfunction)(uintptr_t)l->function, l->grid[0], l->grid[1], l->grid[2], l->block[0],
+		l->block[1], l->block[2], l->shared, NULL, size ? extra : NULL, l->cooperative ? (CUkernel)(uintptr_t)l->function : NULL,
+		(CUcontext)(uintptr_t)l->stream };
+	if (call == CALL_cuGraphAddKernelNode_v2 && p->ops.cuGraphAddKernelNode_v2)
+		result = p->ops.cuGraphAddKernelNode_v2(&node, (CUgraph)(uintptr_t)n.graph, (const CUgraphNode *)dependencies, n.count, &c);
+	else if (call == CALL_cuGraphKernelNodeSetParams_v2 && p->ops.cuGraphKernelNodeSetParams_v2)
+		result = p->ops.cuGraphKernelNodeSetParams_v2((CUgraphNode)(uintptr_t)n.node, &c);
+	else if (call == CALL_cuGraphExecKernelNodeSetParams_v2 && p->ops.cuGraphExecKernelNodeSetParams_v2)
+		result = p->ops.cuGraphExecKernelNodeSetParams_v2((CUgraphExec)(uintptr_t)n.graph, (CUgraphNode)(uintptr_t)n.node, &c);
+	free(dependencies);
+	compare_results(p, result);
+	return result != CUDA_SUCCESS || replay_add_handle(&p->map, call_get_u64(&out), (uint64_t)(uintptr_t)node) || stop(p, "out of memory");
 }
 
 static bool
@@ -520,6 +631,8 @@ play(struct player *p)
 		return play_launch(p);
 	case RECORD_FORM_IMAGE:
 		return play_image(p, call);
+	case RECORD_FORM_NODE:
+		return play_node(p, call);
 	case RECORD_FORM_BOX:
 		return play_box(p, call);
 	default:

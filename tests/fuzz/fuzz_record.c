@@ -29,6 +29,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct record_launch launch;
 		struct record_image image;
 		struct record_box box;
+		struct record_node node;
 		char text[512];
 		if (entry.event.kind < CALL_COUNT && call_read((enum cuda_call_id)entry.event.kind, &in, scratch, sizeof(scratch), &arguments))
 			call_format_inputs(text, sizeof(text), CALL_TEXT, (enum cuda_call_id)entry.event.kind, arguments.args);
@@ -39,6 +40,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		record_free_image(&image);
 		in = entry.inputs;
 		record_get_box(&in, &box);
+		in = entry.inputs;
+		record_get_node(&in, &node);
 	}
 	free(bytes);
 	return 0;

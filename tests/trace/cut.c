@@ -24,6 +24,7 @@ read_all(const void *bytes, size_t size, struct record_reader *reader, uint64_t 
 		struct record_launch launch;
 		struct record_image image;
 		struct record_box box;
+		struct record_node node;
 		struct call_arguments arguments;
 		static uint8_t scratch[1 << 22] __attribute__((aligned(64)));
 		bool ok = true;
@@ -39,6 +40,9 @@ read_all(const void *bytes, size_t size, struct record_reader *reader, uint64_t 
 		case RECORD_FORM_IMAGE:
 			ok = record_get_image(&in, &image);
 			record_free_image(&image);
+			break;
+		case RECORD_FORM_NODE:
+			ok = record_get_node(&in, &node);
 			break;
 		case RECORD_FORM_BOX:
 			ok = record_get_box(&in, &box);

@@ -5,7 +5,8 @@
  *   wait     a host function of 1.5 s, and a synchronisation that lasts so long
  *   crash    the same, but the host function dies of SIGSEGV
  *   threads  four threads with a stream each
- *   memory   copies of all kinds, managed and pinned memory, a pointer in a structure in device memory, a graph
+ *   memory   copies of all kinds, managed and pinned memory, a pointer in device memory
+ *   graph    a graph made by hand: kernels, memory of its own, a host function, a copy to pinned memory; and one that is changed
  *   exit N   nothing of CUDA, exit code N
  *   load F   opens the library F, calls nothing of it, and ends 0.5 s later
  */
@@ -25,7 +26,10 @@
 	X(cuStreamCreate) X(cuStreamSynchronize) X(cuStreamDestroy_v2) X(cuLaunchHostFunc) X(cuCtxSynchronize) X(cuMemAllocPitch_v2) \
 	X(cuMemcpy2D_v2) X(cuMemAllocHost_v2) X(cuMemFreeHost) X(cuMemHostGetDevicePointer_v2) X(cuMemAllocManaged) X(cuGetProcAddress_v2) \
 	X(cuGetExportTable) X(cuMulticastAddDevice) X(cuMemsetD32_v2) X(cuMemcpy) X(cuModuleGetGlobal_v2) X(cuModuleUnload) X(cuEventCreate) \
-	X(cuEventRecord) X(cuEventSynchronize) X(cuEventElapsedTime) X(cuLaunchKernelEx) X(cuEventQuery)
+	X(cuEventRecord) X(cuEventSynchronize) X(cuEventElapsedTime) X(cuLaunchKernelEx) X(cuEventQuery) \
+	X(cuGraphCreate) X(cuGraphAddKernelNode_v2) X(cuGraphAddMemcpyNode) X(cuGraphAddHostNode) X(cuGraphAddMemAllocNode) \
+	X(cuGraphAddMemFreeNode) X(cuGraphInstantiateWithFlags) X(cuGraphExecKernelNodeSetParams_v2) X(cuGraphLaunch) X(cuGraphDestroy) \
+	X(cuGraphExecDestroy)
 #define X(name) static __typeof__(&name) p_##name;
 CALLS(X)
 #undef X
@@ -277,6 +281,61 @@ memory(void)
 	CU(cuModuleUnload(module));
 }
 
+static void
+count_call(void *user)
+{
+	++*(int *)user;
+}
+
+static void
+graph(void)
+{
+	static unsigned values[N];
+	unsigned n = N, *pinned;
+	int calls = 0;
+	CUdeviceptr in;
+	CUgraph g;
+	CUgraphExec exec;
+	CUgraphNode alloc, first, second, host, copy, release;
+
+	fill(values, 30);
+	CU(cuMemAlloc_v2(&in, sizeof(values)));
+	CU(cuMemcpyHtoD_v2(in, values, sizeof(values)));
+	CU(cuMemAllocHost_v2((void **)&pinned, sizeof(values)));
+	memset(pinned, 0, sizeof(values));
+	CU(cuGraphCreate(&g, 0));
+	CUDA_MEM_ALLOC_NODE_PARAMS own = { .poolProps = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = { .type = CU_MEM_LOCATION_TYPE_DEVICE } },
+	                                   .bytesize = sizeof(values) };
+	CU(cuGraphAddMemAllocNode(&alloc, g, NULL, 0, &own));
+	void *into[] = { &own.dptr, &in, &n }, *again[] = { &own.dptr, &own.dptr, &n }, *back[] = { &in, &own.dptr, &n };
+	CUDA_KERNEL_NODE_PARAMS kernel = { .func = add, .gridDimX = 8, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 128, .blockDimY = 1, .blockDimZ = 1,
+	                                   .kernelParams = into };
+	CU(cuGraphAddKernelNode_v2(&first, g, &alloc, 1, &kernel));
+	kernel.kernelParams = again;
+	CU(cuGraphAddKernelNode_v2(&second, g, &first, 1, &kernel));
+	CUDA_HOST_NODE_PARAMS function = { count_call, &calls };
+	CU(cuGraphAddHostNode(&host, g, &second, 1, &function));
+	CUDA_MEMCPY3D out = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = own.dptr, .srcPitch = sizeof(values), .srcHeight = 1,
+	                      .dstMemoryType = CU_MEMORYTYPE_HOST, .dstHost = pinned, .dstPitch = sizeof(values), .dstHeight = 1,
+	                      .WidthInBytes = sizeof(values), .Height = 1, .Depth = 1 };
+	CU(cuGraphAddMemcpyNode(&copy, g, &host, 1, &out, context));
+	CU(cuGraphAddMemFreeNode(&release, g, &copy, 1, own.dptr));
+	CU(cuGraphInstantiateWithFlags(&exec, g, 0));
+	CU(cuGraphLaunch(exec, NULL));
+	CU(cuCtxSynchronize());
+	printf("graph %u\n", sum(pinned));
+	kernel.kernelParams = back;
+	CU(cuGraphExecKernelNodeSetParams_v2(exec, second, &kernel));
+	CU(cuGraphLaunch(exec, NULL));
+	CU(cuCtxSynchronize());
+	CU(cuMemcpyDtoH_v2(values, in, sizeof(values)));
+	printf("changed %u %u, %d host functions\n", sum(pinned), sum(values), calls);
+	CU(cuGraphExecDestroy(exec));
+	CU(cuGraphDestroy(g));
+	CU(cuMemFreeHost(pinned));
+	CU(cuMemFree_v2(in));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -302,6 +361,8 @@ main(int argc, char **argv)
 		threads();
 	else if (strcmp(mode, "memory") == 0)
 		memory();
+	else if (strcmp(mode, "graph") == 0)
+		graph();
 	else
 		return 2;
 	return 0;

@@ -85,7 +85,7 @@ def filters(build):
 
 
 def machine_form(build):
-    for mode in ("plain", "threads", "memory"):
+    for mode in ("plain", "threads", "memory", "graph"):
         lines, done = build.trace("--json", "--callers", mode=mode)
         try:
             objects = [json.loads(l) for l in lines]
@@ -94,6 +94,8 @@ def machine_form(build):
             check("%s: JSON" % mode, False, error, [l for l in lines if not l.endswith("}")])
         calls = [o for o in objects if "call" in o]
         check("%s: a JSON object a line" % mode, calls and objects[-1] == {"event": "exited", "pid": calls[0]["pid"], "status": 0}, lines[-1:])
+    calls = [json.loads(l) for l in build.trace("--json", "--callers", mode="memory")[0]]
+    calls = [o for o in calls if "call" in o]
     launches = [o for o in calls if o["call"].startswith("cuLaunchKernel")]
     check("with values", launches and all(o["in"]["kernel"] in ("add", "follow") and o["result"] == "CUDA_SUCCESS" and o["caller"] == "traced"
                                           for o in launches), launches)
@@ -232,8 +234,8 @@ def says(done, calls, differences, copies):
 
 
 def replays(build, folder, server):
-    records = {mode: record(build, folder, mode) for mode in ("plain", "threads", "memory", "wait")}
-    for mode, calls, copies in (("plain", 13, 1), ("threads", 300, 80), ("memory", 40, 2), ("wait", 5, 0)):
+    records = {mode: record(build, folder, mode) for mode in ("plain", "threads", "memory", "wait", "graph")}
+    for mode, calls, copies in (("plain", 13, 1), ("threads", 300, 80), ("memory", 40, 2), ("wait", 5, 0), ("graph", 24, 1)):
         done = build.run("replay", "-q", "-d", "soft", records[mode].path)
         check("replay: %s is the same" % mode, done.returncode == 0 and says(done, calls, 0, copies), done.stdout, done.stderr)
     check("replay: host memory is compared", "4 pieces of host memory" in build.run("replay", "-q", "-d", "soft", records["memory"].path).stdout)
