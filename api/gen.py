@@ -421,7 +421,7 @@ def emit_invoke(calls):
 
 
 # Of the calls that src/client writes by hand, those that tell a failure of the context before they look at their arguments.
-TELL_FIRST = ('cuMem', 'cuLaunch', 'cuStreamAddCallback', 'cuPointer', 'cuOccupancy')
+TELL_FIRST = ('cuMem', 'cuModuleLoad', 'cuLaunch', 'cuStreamAddCallback', 'cuPointer', 'cuOccupancy')
 
 
 def emit_remote(calls):

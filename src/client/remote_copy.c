@@ -182,7 +182,7 @@ rm_cuMemFreeHost(void *p)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (pinned->shared)
 		result = tell_memory(p, pinned->size, 0, 0); /* waits for what uses it */
-	else
+	else if (!rm_may_capture()) /* a graph that runs may use it; no wait is allowed while one is captured */
 		result = rm_ops_table()->cuCtxSynchronize();
 	munmap(p, pinned->size);
 	free(pinned);

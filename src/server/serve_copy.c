@@ -139,11 +139,10 @@ unmap_shared(struct sv_call *call, const struct session_memory *memory)
 	pthread_mutex_unlock(&lock);
 	if (!shared)
 		return CUDA_ERROR_INVALID_VALUE;
-	CUresult result = call->ops->cuCtxSynchronize(); /* freeing pinned memory waits for what uses it */
-	CUresult ended = call->ops->cuMemHostUnregister((void *)(uintptr_t)shared->address);
+	CUresult result = call->ops->cuMemHostUnregister((void *)(uintptr_t)shared->address); /* waits for what uses it */
 	munmap((void *)(uintptr_t)shared->address, shared->size);
 	free(shared);
-	return result != CUDA_SUCCESS ? result : ended;
+	return result;
 }
 
 bool

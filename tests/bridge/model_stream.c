@@ -104,7 +104,7 @@ stream_step(struct world *w)
 		if (stream->captured && chance(w, 80))
 			break;
 		/* Whether the legacy stream and blocking ones answer for each other is not said. */
-		QUERY(w, s != 0 && !w->concurrent && !stream->captured && order_clock_is_done(w, &clock), CU(cuStreamQuery)(handle), "s%u", s);
+		QUERY(w, stream->flags & CU_STREAM_NON_BLOCKING && !stream->captured && order_clock_is_done(w, &clock), CU(cuStreamQuery)(handle), "s%u", s);
 		break;
 	case 4:
 		RUN(w, CU(cuStreamGetFlags)(handle, &flags), "s%u flags %u", s, flags);

@@ -181,9 +181,11 @@ reset(struct world *w)
 	}
 	memset(w->graphs, 0, sizeof(w->graphs));
 	begin_world(w);
-	/* Cells that host functions did not reach, or did when the context failed. */
-	for (unsigned b = FIRST_CELL; b < FIRST_GLOBAL; b++)
-		memcpy(w->buffers[b].model, (void *)(uintptr_t)w->buffers[b].address, 8);
+	/* Host functions that were on their way when the context failed ran or did not. */
+	for (unsigned b = FIRST_CELL; b < FIRST_GLOBAL; b++) {
+		memset(w->buffers[b].model, 0, 8);
+		memset((void *)(uintptr_t)w->buffers[b].address, 0, 8);
+	}
 }
 
 static const struct {
