@@ -7,13 +7,14 @@
 #   make check-clients   llama.cpp and PyTorch, unmodified (fetches some 6 GB into build/)
 #   make check-gpu    the same tests on this machine's own GPU and driver
 #   make soak         hundreds of deaths and silent links behind farwarp serve
+#   make check-vm     eight clients at once, and a client in a virtual machine (qemu without KVM) over its network
 #   make asan, make tsan, make fuzz, make bench, make clean
 
 BUILD ?= build
 MESON ?= meson
 SETUP_FLAGS ?=
 
-.PHONY: all deps setup demo check check-real check-clients check-gpu soak asan tsan fuzz bench coverage clean
+.PHONY: all deps setup demo check check-real check-clients check-gpu check-vm soak asan tsan fuzz bench coverage clean
 
 all: setup
 	@ninja -C $(BUILD) $(NINJA_FLAGS)
@@ -46,6 +47,9 @@ check-clients: all
 
 check-gpu: all
 	@python3 tests/real/run.py --build $(BUILD) --native
+
+check-vm: all
+	@python3 tests/e2e/places.py --build $(BUILD) crowd vm
 
 KILLS ?= 300
 soak: all

@@ -587,6 +587,7 @@ end_context(enum cuda_call_id call, const void *const *args)
 	case CALL_cuCtxDestroy:
 	case CALL_cuCtxDestroy_v2:
 		rm_managed_context_ended(*(const CUcontext *)args[0]);
+		rm_pinned_context_ended(*(const CUcontext *)args[0]);
 		break;
 	case CALL_cuDevicePrimaryCtxRelease:
 	case CALL_cuDevicePrimaryCtxRelease_v2:
@@ -595,8 +596,10 @@ end_context(enum cuda_call_id call, const void *const *args)
 		/* fall through */
 	case CALL_cuDevicePrimaryCtxReset:
 	case CALL_cuDevicePrimaryCtxReset_v2:
-		if (rm_ops_table()->primary_context(&ctx, *(const CUdevice *)args[0]) == CUDA_SUCCESS)
+		if (rm_ops_table()->primary_context(&ctx, *(const CUdevice *)args[0]) == CUDA_SUCCESS) {
 			rm_managed_context_ended(ctx);
+			rm_pinned_context_ended(ctx);
+		}
 		break;
 	default:
 		break;

@@ -206,6 +206,8 @@ bool rm_file_bytes(const char *name, uint8_t **bytes, size_t *size);
 
 /* remote_copy.c: answers for pinned memory that the worker does not know (cuPointerGetAttribute). False: it is none. */
 bool rm_pointer_attribute(void *data, CUpointer_attribute attribute, CUdeviceptr p, CUresult *result);
+/* remote_copy.c: pinned memory of the context is no more. */
+void rm_pinned_context_ended(CUcontext context);
 /* remote_copy.c: whether host memory at `p` is shared with the worker at the same address. */
 bool rm_is_shared(const void *p, size_t size);
 

@@ -29,6 +29,7 @@ struct pinned {
 	uintptr_t address;
 	size_t size;
 	unsigned flags;
+	CUcontext context;
 	bool shared; /* the worker has it at the same address */
 	bool ours;   /* allocated here; else registered by the program */
 };
@@ -141,7 +142,8 @@ rm_cuMemHostAlloc(void **pp, size_t bytesize, unsigned Flags)
 		free(pinned);
 		return result != CUDA_SUCCESS ? result : CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	*pinned = (struct pinned){ .address = (uintptr_t)memory, .size = size, .flags = Flags, .shared = shared, .ours = true };
+	*pinned = (struct pinned){ .address = (uintptr_t)memory, .size = size, .flags = Flags, .context = fw_thread.ctx, .shared = shared,
+		.ours = true };
 	pthread_rwlock_wrlock(&pinned_lock);
 	pinned->next = all_pinned;
 	__atomic_store_n(&all_pinned, pinned, __ATOMIC_RELEASE);
@@ -189,6 +191,32 @@ rm_cuMemFreeHost(void *p)
 	return result;
 }
 
+void
+rm_pinned_context_ended(CUcontext context)
+{
+	struct pinned *ended = NULL, *pinned;
+
+	pthread_rwlock_wrlock(&pinned_lock);
+	for (struct pinned **at = &all_pinned; (pinned = *at);) {
+		if (pinned->context != context) {
+			at = &pinned->next;
+			continue;
+		}
+		__atomic_store_n(at, pinned->next, __ATOMIC_RELEASE);
+		pinned->next = ended;
+		ended = pinned;
+	}
+	pthread_rwlock_unlock(&pinned_lock);
+	while ((pinned = ended)) {
+		ended = pinned->next;
+		if (pinned->shared)
+			tell_memory((void *)pinned->address, pinned->size, 0, 0);
+		if (pinned->ours)
+			munmap((void *)pinned->address, pinned->size);
+		free(pinned);
+	}
+}
+
 /* The program's own memory: it counts as pinned, but its pages are not shared, so kernels do not reach it. */
 CUresult
 rm_cuMemHostRegister_v2(void *p, size_t bytesize, unsigned Flags)
@@ -198,7 +226,7 @@ rm_cuMemHostRegister_v2(void *p, size_t bytesize, unsigned Flags)
 	struct pinned *pinned = calloc(1, sizeof(*pinned));
 	if (!pinned)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	*pinned = (struct pinned){ .address = (uintptr_t)p, .size = bytesize, .flags = Flags };
+	*pinned = (struct pinned){ .address = (uintptr_t)p, .size = bytesize, .flags = Flags, .context = fw_thread.ctx };
 	pthread_rwlock_wrlock(&pinned_lock);
 	bool taken = find_pinned(p, 1) || find_pinned((const char *)p + bytesize - 1, 1);
 	if (!taken) {

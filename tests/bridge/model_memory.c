@@ -48,8 +48,7 @@ occupy(struct world *w, unsigned b, enum buffer_kind kind, uint64_t address, siz
 	*buffer = (struct buffer){ .kind = kind, .address = address, .size = size, .generation = buffer->generation + 1,
 		.model = calloc(1, size) };
 	order_forget(w, b);
-	if (w->stale_pointer && address <= w->stale_pointer && w->stale_pointer < address + size)
-		w->stale_pointer = 0;
+	w->stale_pointer = 0; /* somebody's again, or not: that is the allocator's to say */
 }
 
 void

@@ -113,7 +113,7 @@ stream_step(struct world *w)
 		RUN(w, CU(cuStreamGetPriority)(handle, &priority), "s%u priority %d", s, priority);
 		break;
 	default:
-		RUN(w, CU(cuStreamIsCapturing)(handle, &status), "s%u status %d", s, status);
+		RUN(w, CU(cuStreamIsCapturing)(handle, &status), "s%u status %d", s, result_ == CUDA_SUCCESS ? (int)status : -1);
 		RUN(w, CU(cuStreamGetCtx)(handle, &context), "s%u ours %d", s, context == w->context);
 	}
 }
