@@ -371,6 +371,18 @@ call_put_outputs(struct call_writer *out, enum cuda_call_id call, const struct c
 	return !out->bad;
 }
 
+/* Whether the outputs that a call must have (api/cuda.api: out) have a place: a client's own gate refuses it without them. */
+static bool
+has_outputs(enum cuda_call_id call, const struct call_arguments *arguments)
+{
+	const struct call_desc *desc = &call_descs[call];
+
+	for (unsigned i = 0; i < desc->param_count; i++)
+		if ((desc->params[i].dir == CALL_DIR_OUT || desc->params[i].dir == CALL_DIR_INOUT) && !*(const void *const *)arguments->args[i])
+			return false;
+	return true;
+}
+
 bool
 call_serve(const struct cuda_ops *ops, enum cuda_call_id call, struct fw_cursor *in, struct call_writer *out, void *memory, size_t size)
 {
@@ -378,7 +390,7 @@ call_serve(const struct cuda_ops *ops, enum cuda_call_id call, struct fw_cursor 
 
 	if (!call_packs(call) || !call_read(call, in, memory, size, &arguments))
 		return false;
-	CUresult result = call_invoke(ops, call, arguments.args);
+	CUresult result = has_outputs(call, &arguments) ? call_invoke(ops, call, arguments.args) : CUDA_ERROR_INVALID_VALUE;
 	call_put_u64(out, (uint64_t)(int64_t)result);
 	if (result != CUDA_SUCCESS && !call_descs[call].outputs_always)
 		return !out->bad;

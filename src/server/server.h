@@ -153,6 +153,13 @@ bool sv_output_begin(bool descriptor);
 /* Takes what was printed so far: bytes (free them), or NULL. `look`: descriptor 1 too, which costs a system call. */
 char *sv_output_take(size_t *size, bool look);
 
+/*
+ * hello.c: reads what a client said first, of which *hello is a copy whose texts end. Whether it may have a lease: it speaks the protocol
+ * and knows the token (NULL: there is none); else a sentence in `text` says why not.
+ */
+bool sv_hello_take(const uint8_t *bytes, size_t size, const struct session_version *mine, const char *token, struct session_hello *hello, char *text,
+                   size_t text_size);
+
 /* device.c: opens what the options name, as the client's environment wants it; welcome->text and ->flags say what it is, or why not. */
 CUresult sv_device_open(const struct sv_options *options, const struct session_hello *hello, struct session_welcome *welcome,
                         const struct cuda_ops **ops);

@@ -429,41 +429,6 @@ now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* Constant time, so that how long it takes does not tell how much of it was right. */
-static bool
-same_token(const char *a, const char *b, size_t size)
-{
-	volatile unsigned differ = 0; /* no early end is made of it */
-
-	for (size_t n = 0; n < size; n++)
-		differ |= (unsigned char)a[n] ^ (unsigned char)b[n];
-	return !differ;
-}
-
-/* Whether the client may have a lease; else a sentence says why not. */
-static bool
-accept_hello(const struct sv_options *options, const struct session_version *mine, const struct session_hello *hello, long size, char *text,
-             size_t text_size)
-{
-	char token[sizeof(hello->token)] = "";
-
-	if (size < (long)sizeof(hello->version) || memcmp(hello->version.magic, SESSION_MAGIC, sizeof(SESSION_MAGIC)) != 0) {
-		snprintf(text, text_size, "this is a farwarp server; the client is something else");
-		return false;
-	}
-	if (size != (long)sizeof(*hello) || hello->version.protocol != mine->protocol) {
-		session_mismatch(text, text_size, "server", mine, "client", &hello->version);
-		return false;
-	}
-	if (options->token)
-		snprintf(token, sizeof(token), "%s", options->token);
-	if (!same_token(token, hello->token, sizeof(token))) {
-		snprintf(text, text_size, "the lease token is missing or wrong");
-		return false;
-	}
-	return true;
-}
-
 void
 sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 {
@@ -486,14 +451,11 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 		fw_warn("worker", "%s", error);
 		leave(2);
 	}
-	memset(&hello, 0, sizeof(hello));
-	memcpy(&hello, bytes, (size_t)size < sizeof(hello) ? (size_t)size : sizeof(hello));
-	hello.version.version[sizeof(hello.version.version) - 1] = hello.token[sizeof(hello.token) - 1] = hello.visible[sizeof(hello.visible) - 1] = 0;
 	pid_t self = getpid();
 	if (options->refuse) {
 		snprintf(welcome.text, sizeof(welcome.text), "%s", options->refuse);
 		welcome.result = CUDA_ERROR_SYSTEM_NOT_READY;
-	} else if (!accept_hello(options, &welcome.version, &hello, size, welcome.text, sizeof(welcome.text))) {
+	} else if (!sv_hello_take(bytes, (size_t)size, &welcome.version, options->token, &hello, welcome.text, sizeof(welcome.text))) {
 		welcome.result = CUDA_ERROR_SYSTEM_NOT_READY;
 	} else if (write(options->lease_fd, &self, sizeof(self)) != sizeof(self)) {
 		leave(2);

@@ -170,9 +170,15 @@ connect_in_time(int family, int type, const struct sockaddr *address, socklen_t 
 
 	if (fd < 0)
 		return -1;
-	if (connect(fd, address, length) != 0) {
+	int status = connect(fd, address, length);
+	/* Of a unix socket: so many are waiting there that no more may (connect(2)). */
+	for (uint64_t until = wire_until(timeout_ms); status != 0 && errno == EAGAIN && wire_now() < until;) {
+		usleep(2000);
+		status = connect(fd, address, length);
+	}
+	if (status != 0) {
 		struct pollfd p = { .fd = fd, .events = POLLOUT };
-		if (errno != EINPROGRESS && errno != EAGAIN)
+		if (errno != EINPROGRESS)
 			error = errno;
 		else if (poll(&p, 1, timeout_ms) != 1)
 			error = ETIMEDOUT;
