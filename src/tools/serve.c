@@ -16,8 +16,8 @@
 
 #define CERTIFICATE_DAYS 3650
 
-enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_WORKER_LEASE, KEY_WORKER_REFUSE, KEY_INSECURE, KEY_MAX_CLIENTS, KEY_DEVICES, KEY_CERT, KEY_KEY,
-	KEY_CLIENT_CA, KEY_SELF_SIGNED, KEY_ALLOW_UID, KEY_DRAIN, KEY_LOG_FORMAT, KEY_MEMORY, KEY_MAX_THREADS, KEY_MAX_HANDLES, KEY_NO_CHECK };
+enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_WORKER_LEASE, KEY_WORKER_REFUSE, KEY_INSECURE, KEY_MAX_CLIENTS, KEY_DEVICES, KEY_CERT,
+	KEY_KEY, KEY_CLIENT_CA, KEY_SELF_SIGNED, KEY_ALLOW_UID, KEY_DRAIN, KEY_LOG_FORMAT, KEY_MEMORY, KEY_MAX_THREADS, KEY_MAX_HANDLES, KEY_NO_CHECK };
 #define PASSED 40
 #define CHECK_MS 30000
 #define EXIT_NO_GPU 2
@@ -35,7 +35,7 @@ struct serve_options {
 };
 
 static const struct argp_option option_table[] = {
-	{ "listen", 'l', "ADDRESS", 0, "where to listen: unix:PATH, tls:HOST[:PORT], tcp:HOST[:PORT], vsock:CID:PORT; may be given several times", 0 },
+	{ "listen", 'l', "ADDRESS", 0, "where to listen: unix:PATH, tls: or tcp:HOST[:PORT], vsock:CID:PORT; may be given several times", 0 },
 	{ "backend", 'b', "native|soft", 0, "what computes: this machine's GPU, or the software GPU (default: the former if it works)", 0 },
 	{ "no-check", KEY_NO_CHECK, NULL, 0, "serve although the GPU has not been asked whether it works", 0 },
 	{ "devices", KEY_DEVICES, "LIST", 0, "which of the machine's GPUs clients see, as in CUDA_VISIBLE_DEVICES (default: that variable)", 0 },
@@ -53,7 +53,7 @@ static const struct argp_option option_table[] = {
 	{ "client-ca", KEY_CLIENT_CA, "FILE", 0, "tls: clients must show a certificate that one in this file signed, or that is in it", 0 },
 	{ "self-signed", KEY_SELF_SIGNED, "DIR", 0,
 	  "tls: use DIR/cert.pem and DIR/key.pem, made if they are not there (default without --cert: in ~/.local/state/farwarp)", 0 },
-	{ "insecure", KEY_INSECURE, NULL, 0, "listen with plain TCP beyond loopback, or TLS for everyone: anyone who reaches it can use the GPU", 0 },
+	{ "insecure", KEY_INSECURE, NULL, 0, "plain TCP beyond loopback, TLS for everyone: anyone who reaches it can use the GPU", 0 },
 	{ "worker", KEY_WORKER, "FD", OPTION_HIDDEN, NULL, 0 },
 	{ "worker-refuse", KEY_WORKER_REFUSE, "TEXT", OPTION_HIDDEN, NULL, 0 },
 	{ "worker-kind", KEY_WORKER_KIND, "N", OPTION_HIDDEN, NULL, 0 },

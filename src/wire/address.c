@@ -355,7 +355,8 @@ wire_hello_answer(struct wire_stream *stream, const void *reply, size_t size)
 	uint32_t length = (uint32_t)size;
 	struct iovec parts[3] = { { &length, sizeof(length) }, { (void *)(uintptr_t)reply, size }, { stream->key, sizeof(stream->key) } };
 
-	return getrandom(stream->key, sizeof(stream->key), 0) == (ssize_t)sizeof(stream->key) && wire_stream_put(stream, parts, 3, wire_until(5000));
+	return getrandom(stream->key, sizeof(stream->key), 0) == (ssize_t)sizeof(stream->key) &&
+	       wire_stream_put(stream, parts, 3, wire_until(5000));
 }
 
 /* Whether a unix socket's path is a socket that nobody listens on any more. */

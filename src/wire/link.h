@@ -32,6 +32,7 @@ struct wire_ring {
 	uint64_t head, tail_seen;
 	/* of the side that reads */
 	uint64_t tail, head_seen;
+	uint64_t patience;    /* ns that a wait spins; 0: not known yet */
 	uint32_t peeked;      /* bytes that wire_release() gives back */
 	uint64_t granted;     /* carried; atomic: bytes whose room the other side was told */
 };
@@ -121,8 +122,8 @@ struct wire_line *wire_line_new(struct wire_link *link, uint32_t id, int to_fd, 
 void wire_line_free(struct wire_line *line);
 
 /* address.c: connects to where a link leads, with TLS and injected delays if it is so; NULL with errno, or a sentence in error[256]. */
-struct wire_stream *wire_dial(const struct wire_address *address, struct wire_limits *limits, const void *before, size_t size, uint64_t until,
-                              char error[256]);
+struct wire_stream *wire_dial(const struct wire_address *address, struct wire_limits *limits, const void *before, size_t size,
+                              uint64_t until, char error[256]);
 
 void wire_socket_tune(int fd, enum wire_kind kind);
 

@@ -22,7 +22,8 @@
 	X(SSL_CTX_load_verify_file) X(SSL_CTX_set_default_verify_paths) X(SSL_CTX_use_certificate_chain_file) X(SSL_CTX_use_PrivateKey_file) \
 	X(SSL_CTX_check_private_key) X(SSL_new) X(SSL_free) X(SSL_set_bio) X(SSL_ctrl) X(SSL_set1_host) X(SSL_get0_param) \
 	X(X509_VERIFY_PARAM_set1_ip_asc) X(SSL_set_connect_state) X(SSL_set_accept_state) X(SSL_do_handshake) X(SSL_read_ex) X(SSL_write_ex) \
-	X(SSL_has_pending) X(SSL_get_error) X(SSL_shutdown) X(SSL_get_verify_result) X(SSL_get1_peer_certificate) X(X509_verify_cert_error_string) \
+	X(SSL_has_pending) X(SSL_get_error) X(SSL_shutdown) X(SSL_get_verify_result) X(SSL_get1_peer_certificate) \
+	X(X509_verify_cert_error_string) \
 	X(X509_digest) X(EVP_sha256) X(X509_free) X(X509_get_subject_name) X(X509_NAME_get_text_by_NID) X(SSL_CTX_set_cert_verify_callback) \
 	X(X509_verify_cert) X(X509_STORE_CTX_get0_cert) X(X509_STORE_CTX_get_error) X(X509_STORE_CTX_set_error) X(SSL_CTX_set_default_passwd_cb) \
 	X(EVP_PKEY_Q_keygen) X(EVP_PKEY_free) X(X509_new) X(X509_set_version) X(X509_get_serialNumber) X(ASN1_INTEGER_set_uint64) \

@@ -24,6 +24,8 @@
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 #define NAP_MIN 50000u        /* ns */
 #define NAP_MAX 1000000u
+#define SOON_NS 200000u        /* a wait that is over in this time is worth spinning for: twice what waking up takes */
+#define YIELD_NS 3000u         /* what a side that is awake and has a core of its own answers in */
 #define NAPS_BEFORE_SLEEP 1000 /* about a second of naps */
 
 static void
@@ -43,7 +45,12 @@ wire_now(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Spinning is for machines with cores to spare: where there are two, who spins keeps the other side's kernels from running. */
+static bool spin_is_fixed; /* atomic: somebody said for how long */
+
+/*
+ * Spinning is for machines with cores to spare: where there are two, who spins keeps the other side's kernels from running. But where
+ * answers come at once, both sides have to be awake: one that gives up before the other can wake up makes every round trip a slow one.
+ */
 unsigned
 wire_spin_ns(void)
 {
@@ -55,8 +62,10 @@ wire_spin_ns(void)
 		cpu_set_t set;
 		int cpus = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 		value = cpus <= 2 ? 20000 : 100000;
-		if (wish && *wish)
+		if (wish && *wish) {
 			value = (unsigned)strtoul(wish, NULL, 10) * 1000 + 1;
+			__atomic_store_n(&spin_is_fixed, true, __ATOMIC_RELAXED);
+		}
 		__atomic_store_n(&spin, value, __ATOMIC_RELAXED);
 	}
 	return value;
@@ -268,6 +277,8 @@ wire_wait(struct wire_ring *ring, struct wire_record *header, int timeout_ms)
 	uint64_t begin = 0, nap = NAP_MIN;
 	unsigned naps = 0;
 
+	if (!ring->patience)
+		ring->patience = wire_spin_ns();
 	while (!(payload = wire_peek(ring, header))) {
 		uint64_t now = wire_now();
 		if (!begin)
@@ -276,7 +287,9 @@ wire_wait(struct wire_ring *ring, struct wire_record *header, int timeout_ms)
 			return NULL;
 		if (ring->link->carried && wire_pump(ring->link))
 			continue;
-		if (now - begin < wire_spin_ns()) {
+		if (now - begin < ring->patience) {
+			if (now - begin > YIELD_NS)
+				sched_yield(); /* the other side may be waiting for this very core */
 			for (unsigned n = 0; n < 16; n++)
 				pause_cpu();
 			continue;
@@ -298,6 +311,9 @@ wire_wait(struct wire_ring *ring, struct wire_record *header, int timeout_ms)
 		nap = nap * 2 < NAP_MAX ? nap * 2 : NAP_MAX;
 		naps++;
 	}
+	/* The next wait is taken to be like this one. */
+	if (begin && !__atomic_load_n(&spin_is_fixed, __ATOMIC_RELAXED))
+		ring->patience = wire_now() - begin < SOON_NS ? SOON_NS : wire_spin_ns();
 	return payload;
 }
 

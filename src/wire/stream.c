@@ -93,9 +93,11 @@ ready(int fd, short events, uint64_t until)
 bool
 wire_stream_get(struct wire_stream *stream, void *bytes, size_t size, uint64_t until)
 {
+	if (stream->tls && !until)
+		return wire_tls_get(stream, bytes, size);
 	for (size_t at = 0; at < size;) {
 		long got;
-		if (!stream->tls && !until) { /* as many at a time as there are */
+		if (!until) { /* as many at a time as there are */
 			got = recv(stream->fd, (char *)bytes + at, size - at, MSG_WAITALL);
 			if (got < 0 && errno == EINTR)
 				continue;

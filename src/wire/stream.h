@@ -28,7 +28,7 @@ struct wire_stream {
 
 /* stream.c. The descriptor is the stream's from then on; NULL: out of memory, and it is closed. */
 struct wire_stream *wire_stream_new(int fd, enum wire_kind kind);
-/* Up to `size` bytes that are there: their number, 0: nothing now, -1: the stream has ended, for which errno may be a reason (0: closed). */
+/* Up to `size` bytes that are there: their number, 0: nothing now, -1: the stream has ended, with errno (0: it was closed). */
 long wire_stream_take(struct wire_stream *stream, void *bytes, size_t size);
 /* Exactly `size` bytes; waits. until: wire_now() at most, 0: for ever. False: ended, or too late (ETIMEDOUT). */
 bool wire_stream_get(struct wire_stream *stream, void *bytes, size_t size, uint64_t until);
@@ -48,6 +48,7 @@ uint64_t wire_until(int timeout_ms);
 struct wire_tls *wire_tls_client(struct wire_stream *stream, const char *host, uint64_t until, char error[256]);
 struct wire_tls *wire_tls_server(struct wire_stream *stream, const struct wire_tls_files *files, uint64_t until, char error[256]);
 long wire_tls_take(struct wire_stream *stream, void *bytes, size_t size);
+bool wire_tls_get(struct wire_stream *stream, void *bytes, size_t size); /* without a time limit */
 bool wire_tls_put(struct wire_stream *stream, struct iovec *parts, unsigned count, uint64_t until);
 bool wire_tls_pending(const struct wire_tls *tls);
 const char *wire_tls_why(const struct wire_tls *tls);

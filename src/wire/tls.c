@@ -24,7 +24,8 @@
 #include "wire/openssl.h"
 
 #define IN_BYTES (256u << 10)   /* of the socket's at a time */
-#define PIECE (64u << 10)       /* of plain text to encrypt before it is sent */
+#define RECORD_MAX (17u << 10)  /* of a TLS record, and more */
+#define PIECE (128u << 10)      /* of plain text to encrypt before it is sent */
 #define GATHER (16u << 10)      /* parts are gathered up to a TLS record */
 #define OUT_BYTES (PIECE + 2 * GATHER) /* the cipher text of both, or what a handshake says */
 
@@ -227,7 +228,8 @@ static void
 keep_reason(struct wire_tls *tls)
 {
 	unsigned long code = tls->o->ERR_peek_error();
-	const char *sentence = code ? alert_sentence(ERR_GET_REASON(code), tls->is_client) : NULL, *word = code ? tls->o->ERR_reason_error_string(code) : NULL;
+	const char *sentence = code ? alert_sentence(ERR_GET_REASON(code), tls->is_client) : NULL;
+	const char *word = code ? tls->o->ERR_reason_error_string(code) : NULL;
 
 	if (!tls->why[0] && (sentence || word))
 		snprintf(tls->why, sizeof(tls->why), "%s%s", sentence ? "" : "TLS: ", sentence ? sentence : word);
@@ -331,8 +333,8 @@ use_certificate(struct wire_tls *tls, const char *cert, const char *key, const c
 	if (!bad)
 		return true;
 	const char *word = o->ERR_reason_error_string(o->ERR_peek_error());
-	snprintf(error, 256, "%s: %.100s cannot be used (%.60s); PEM files are wanted, the key without a password and of that certificate", what, bad,
-	         word ? word : "it does not fit");
+	snprintf(error, 256, "%s: %.100s cannot be used (%.60s); PEM files are wanted, the key without a password and of that certificate", what,
+	         bad, word ? word : "it does not fit");
 	o->ERR_clear_error();
 	return false;
 }
@@ -355,15 +357,15 @@ flush(struct wire_stream *stream, uint64_t until)
 	return wire_socket_put(stream->fd, &part, 1, until);
 }
 
-/* More cipher text; as wire_stream_take(). */
+/* More cipher text; as wire_stream_take(), or, if `wait` is not 0, so much of it, which is at most IN_BYTES, waiting. */
 static long
-refill(struct wire_stream *stream)
+refill(struct wire_stream *stream, size_t wait)
 {
 	struct wire_tls *tls = stream->tls;
 	ssize_t got;
 
 	do
-		got = recv(stream->fd, tls->in, IN_BYTES, MSG_DONTWAIT);
+		got = recv(stream->fd, tls->in, wait ? wait : IN_BYTES, wait ? MSG_WAITALL : MSG_DONTWAIT);
 	while (got < 0 && errno == EINTR);
 	if (got > 0) {
 		tls->in_at = 0;
@@ -405,7 +407,7 @@ shake_hands(struct wire_stream *stream, const char *host, uint64_t until, char e
 		}
 		struct pollfd p = { .fd = stream->fd, .events = POLLIN };
 		uint64_t now = wire_now();
-		long got = !sent ? -1 : now < until && poll(&p, 1, (int)((until - now) / 1000000) + 1) >= 0 ? refill(stream) : -1;
+		long got = !sent ? -1 : now < until && poll(&p, 1, (int)((until - now) / 1000000) + 1) >= 0 ? refill(stream, 0) : -1;
 		if (got < 0) {
 			if (wire_now() >= until)
 				snprintf(error, 256, "no TLS handshake in time");
@@ -563,8 +565,9 @@ wire_tls_pending(const struct wire_tls *tls)
 	return __atomic_load_n(&tls->pending, __ATOMIC_ACQUIRE);
 }
 
-long
-wire_tls_take(struct wire_stream *stream, void *bytes, size_t size)
+/* As wire_stream_take(); or, waiting, all of it. */
+static long
+decrypt(struct wire_stream *stream, void *bytes, size_t size, bool all)
 {
 	struct wire_tls *tls = stream->tls;
 	const struct wire_openssl *o = tls->o;
@@ -585,16 +588,30 @@ wire_tls_take(struct wire_stream *stream, void *bytes, size_t size)
 		bool more = state == SSL_ERROR_NONE && (tls->in_at < tls->in_end || o->SSL_has_pending(tls->ssl));
 		pthread_mutex_unlock(&tls->lock);
 		__atomic_store_n(&tls->pending, more, __ATOMIC_RELEASE);
-		if (at)
+		if (all ? at == size : at > 0)
 			return (long)at;
 		if (state != SSL_ERROR_WANT_READ) {
 			errno = 0;
 			return -1;
 		}
-		long got = refill(stream);
+		/* What is missing takes at least as much cipher text, but for a part of a TLS record that OpenSSL may hold already. */
+		size_t missing = size - at > RECORD_MAX ? size - at - RECORD_MAX : 1;
+		long got = refill(stream, !all ? 0 : missing < IN_BYTES ? missing : IN_BYTES);
 		if (got <= 0)
 			return got;
 	}
+}
+
+long
+wire_tls_take(struct wire_stream *stream, void *bytes, size_t size)
+{
+	return decrypt(stream, bytes, size, false);
+}
+
+bool
+wire_tls_get(struct wire_stream *stream, void *bytes, size_t size)
+{
+	return decrypt(stream, bytes, size, true) == (long)size;
 }
 
 static bool
@@ -676,6 +693,13 @@ wire_tls_take(struct wire_stream *stream, void *bytes, size_t size)
 {
 	errno = ENOTSUP;
 	return -1;
+}
+
+bool
+wire_tls_get(struct wire_stream *stream, void *bytes, size_t size)
+{
+	errno = ENOTSUP;
+	return false;
 }
 
 bool

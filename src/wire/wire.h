@@ -145,7 +145,8 @@ bool wire_fingerprint(const char *path, char text[WIRE_FINGERPRINT], char error[
 bool wire_bulk_usable(struct wire_link *link);
 /* Begins to send: waits for the transfer before, and gives this one's number. False: link dead. */
 bool wire_bulk_begin(struct wire_link *link, uint64_t *number);
-/* Sends the bytes at `bytes`, or, if that is NULL, what `piece` writes for each part. False: link dead. Ends what wire_bulk_begin() began. */
+/* Sends the bytes at `bytes`, or, if that is NULL, what `piece` writes for each part. Ends what wire_bulk_begin() began.
+ * False: link dead. */
 typedef void (*wire_piece_fn)(void *user, size_t at, void *bytes, size_t size);
 bool wire_bulk_send(struct wire_link *link, const void *bytes, size_t size, wire_piece_fn piece, void *user);
 /* Receives transfer `number` into `bytes`, or, if that is NULL, gives each part to `piece`. Several threads may call it at a time. */

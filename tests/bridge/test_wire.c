@@ -450,7 +450,8 @@ TEST(ring_memory_that_changes_while_it_is_read)
 			const uint8_t *payload = wire_peek(&m.line->from, &header);
 			if (!payload)
 				continue;
-			CHECK(header.size <= WIRE_PAYLOAD_MAX && payload >= m.line->from.data && payload + header.size <= m.line->from.data + 2 * WIRE_RING_BYTES);
+			CHECK(header.size <= WIRE_PAYLOAD_MAX && payload >= m.line->from.data &&
+			      payload + header.size <= m.line->from.data + 2 * WIRE_RING_BYTES);
 			volatile uint8_t sum = 0;
 			for (uint32_t at = 0; at < header.size; at += 16)
 				sum += payload[at];
