@@ -438,4 +438,181 @@ TEST(bad_arguments)
 	CHECK_INT(CU(cuGraphAddChildGraphNode)(&node, graph, NULL, 0, graph), CUDA_ERROR_INVALID_VALUE);
 }
 
+/* What nodes answer lies in memory that is theirs, and means what was given. */
+TEST(parameters_come_back)
+{
+	CUgraph graph;
+	CUgraphNode host, alloc, ops;
+	CUDA_KERNEL_NODE_PARAMS kernel_back;
+	CUDA_KERNEL_NODE_PARAMS_v1 old_back;
+	CUDA_HOST_NODE_PARAMS host_back;
+	CUDA_BATCH_MEM_OP_NODE_PARAMS ops_back;
+	CUDA_MEM_ALLOC_NODE_PARAMS alloc_back;
+	CUgraphExec exec;
+	CUcontext ctx;
+	static int calls, others;
+	start();
+	CHECK_INT(CU(cuCtxGetCurrent)(&ctx), 0);
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	CUgraphNode first = add_step(graph, NULL, 7, 9);
+	CHECK_INT(CU(cuGraphKernelNodeGetParams_v2)(first, &kernel_back), 0);
+	CHECK(kernel_back.func == step && kernel_back.blockDimX == N && !kernel_back.extra);
+	CHECK(*(CUdeviceptr *)kernel_back.kernelParams[0] == data && *(unsigned *)kernel_back.kernelParams[1] == 7 &&
+	      *(unsigned *)kernel_back.kernelParams[2] == 9);
+	CHECK_INT(CU(cuGraphKernelNodeGetParams)(first, &old_back), 0);
+	CHECK_INT(*(unsigned *)old_back.kernelParams[2], 9);
+	unsigned eleven = 11;
+	old_back.kernelParams = (void *[]){ &data, &eleven, &eleven };
+	CHECK_INT(CU(cuGraphKernelNodeSetParams)(first, &old_back), 0);
+	CHECK_INT(CU(cuGraphKernelNodeGetParams_v2)(first, &kernel_back), 0);
+	CHECK_INT(*(unsigned *)kernel_back.kernelParams[1], 11);
+	CUDA_HOST_NODE_PARAMS call = { count_call, &calls };
+	CHECK_INT(CU(cuGraphAddHostNode)(&host, graph, &first, 1, &call), 0);
+	CHECK_INT(CU(cuGraphHostNodeGetParams)(host, &host_back), 0);
+	CHECK(host_back.fn == count_call && host_back.userData == &calls);
+	CHECK_INT(CU(cuGraphHostNodeGetParams)(first, &host_back), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(CU(cuGraphAddHostNode)(&ops, graph, NULL, 0, &(CUDA_HOST_NODE_PARAMS){ NULL, NULL }), CUDA_ERROR_INVALID_VALUE);
+	CUstreamBatchMemOpParams write[2] = {
+		{ .writeValue = { CU_STREAM_MEM_OP_WRITE_VALUE_32, data, { 5 }, 0, 0 } },
+		{ .writeValue = { CU_STREAM_MEM_OP_WRITE_VALUE_32, data + 4, { 6 }, 0, 0 } } };
+	CUDA_BATCH_MEM_OP_NODE_PARAMS batch = { ctx, 2, write, 0 };
+	CHECK_INT(CU(cuGraphAddBatchMemOpNode)(&ops, graph, &host, 1, &batch), 0);
+	CHECK_INT(CU(cuGraphBatchMemOpNodeGetParams)(ops, &ops_back), 0);
+	CHECK(ops_back.count == 2 && ops_back.paramArray != write && ops_back.paramArray[1].writeValue.value == 6 && ops_back.ctx == ctx);
+	CUmemAccessDesc access = { { CU_MEM_LOCATION_TYPE_DEVICE, 0 }, CU_MEM_ACCESS_FLAGS_PROT_READWRITE };
+	CUDA_MEM_ALLOC_NODE_PARAMS memory = { .poolProps = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+		.location = { .type = CU_MEM_LOCATION_TYPE_DEVICE } }, .bytesize = 4096, .accessDescs = &access, .accessDescCount = 1 };
+	CHECK_INT(CU(cuGraphAddMemAllocNode)(&alloc, graph, NULL, 0, &memory), 0);
+	CHECK_INT(CU(cuGraphMemAllocNodeGetParams)(alloc, &alloc_back), 0);
+	CHECK(alloc_back.dptr == memory.dptr && alloc_back.accessDescCount == 1 && alloc_back.accessDescs != &access &&
+	      alloc_back.accessDescs[0].flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0), 0);
+	CUDA_HOST_NODE_PARAMS other_call = { count_call, &others };
+	CHECK_INT(CU(cuGraphExecHostNodeSetParams)(exec, host, &other_call), 0);
+	write[0].writeValue.value = 50;
+	CHECK_INT(CU(cuGraphExecBatchMemOpNodeSetParams)(exec, ops, &batch), 0);
+	CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+	CHECK_INT(CU(cuStreamSynchronize)(stream), 0);
+	CHECK(calls == 0 && others == 1);
+	CHECK_INT(CU(cuMemcpyDtoH_v2)(got, data, sizeof(got)), 0);
+	CHECK(got[0] == 50 && got[1] == 6 && got[2] == 22);
+	CHECK_INT(CU(cuGraphDestroyNode)(host), 0);
+	CHECK_INT(CU(cuGraphHostNodeGetParams)(host, &host_back), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(CU(cuGraphDestroy)(graph), 0);
+	CHECK_INT(CU(cuGraphKernelNodeGetParams_v2)(first, &kernel_back), CUDA_ERROR_INVALID_VALUE);
+}
+
+enum { WIDE = 700000 }; /* words: more than one piece on the way to a server */
+
+static struct seen {
+	const unsigned *words;
+	unsigned first, last;
+} seen;
+
+static void
+look_at(void *user)
+{
+	struct seen *s = user;
+	s->first = s->words[0];
+	s->last = s->words[WIDE - 1];
+}
+
+/* Ordinary memory in a graph is read and written when the graph runs, each time, and in the order of its nodes. */
+TEST(pageable_memory_in_a_graph)
+{
+	CUgraph graph;
+	CUgraphExec exec;
+	CUdeviceptr there;
+	CUgraphNode nodes[8];
+	size_t count = 8;
+	static unsigned from[WIDE], to[WIDE], square[16][16], corner[8][8];
+	start();
+	CHECK_INT(CU(cuMemAlloc_v2)(&there, sizeof(from)), 0);
+	CHECK_INT(CU(cuStreamBeginCapture_v2)(stream, CU_STREAM_CAPTURE_MODE_GLOBAL), 0);
+	CHECK_INT(CU(cuMemcpyHtoDAsync_v2)(there, from, sizeof(from), stream), 0);
+	CHECK_INT(CU(cuMemcpyAsync)((CUdeviceptr)(uintptr_t)to, there, sizeof(to), stream), 0);
+	CHECK_INT(CU(cuLaunchHostFunc)(stream, look_at, &seen), 0);
+	/* 8 rows of 8 words out of the middle of 16 by 16, to the device and back. */
+	CUDA_MEMCPY2D in = { .srcMemoryType = CU_MEMORYTYPE_HOST, .srcHost = square, .srcPitch = 64, .srcXInBytes = 16, .srcY = 4,
+		.dstMemoryType = CU_MEMORYTYPE_DEVICE, .dstDevice = there, .dstPitch = 32, .WidthInBytes = 32, .Height = 8 };
+	CHECK_INT(CU(cuMemcpy2DAsync_v2)(&in, stream), 0);
+	CUDA_MEMCPY2D out = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = there, .srcPitch = 32, .dstMemoryType = CU_MEMORYTYPE_UNIFIED,
+		.dstDevice = (CUdeviceptr)(uintptr_t)corner, .dstPitch = 32, .WidthInBytes = 32, .Height = 8 };
+	CHECK_INT(CU(cuMemcpy2DAsync_v2)(&out, stream), 0);
+	CHECK_INT(CU(cuStreamEndCapture)(stream, &graph), 0);
+	CHECK_INT(CU(cuGraphGetNodes)(graph, nodes, &count), 0);
+	CHECK_INT(count, 5);
+	CUDA_MEMCPY3D back;
+	CHECK_INT(CU(cuGraphMemcpyNodeGetParams)(nodes[0], &back), 0);
+	CHECK(back.srcHost == from || back.srcDevice == (CUdeviceptr)(uintptr_t)from);
+	CHECK_INT(back.WidthInBytes * back.Height * back.Depth, sizeof(from));
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&exec, graph, 0), 0);
+	for (unsigned round = 1; round < 4; round++) {
+		for (int i = 0; i < WIDE; i++)
+			from[i] = (unsigned)i * round;
+		for (int i = 0; i < 256; i++)
+			square[i / 16][i % 16] = (unsigned)i + round;
+		seen.words = to;
+		CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+		CHECK_INT(CU(cuStreamSynchronize)(stream), 0);
+		CHECK_INT(seen.last, (unsigned)(WIDE - 1) * round);
+		CHECK_INT(memcmp(from, to, sizeof(from)), 0);
+		for (int i = 0; i < 64; i++)
+			CHECK_INT(corner[i / 8][i % 8], square[4 + i / 8][4 + i % 8]);
+	}
+	/* Another target in the executable graph. */
+	static unsigned elsewhere[WIDE];
+	CUDA_MEMCPY3D moved = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = there, .dstMemoryType = CU_MEMORYTYPE_HOST,
+		.dstHost = elsewhere, .WidthInBytes = sizeof(elsewhere), .Height = 1, .Depth = 1 };
+	CHECK_INT(CU(cuGraphExecMemcpyNodeSetParams)(exec, nodes[1], &moved, NULL), 0);
+	from[5] = 123456;
+	CHECK_INT(CU(cuGraphLaunch)(exec, stream), 0);
+	CHECK_INT(CU(cuStreamSynchronize)(stream), 0);
+	CHECK(elsewhere[5] == 123456 && to[5] == 15);
+}
+
+TEST(capture_says_where_it_is)
+{
+	CUgraph graph = NULL, mine;
+	CUstreamCaptureStatus status;
+	const CUgraphNode *nodes = NULL;
+	const CUgraphEdgeData *edges = NULL;
+	size_t count = 0;
+	uint64_t id = 0;
+	start();
+	CHECK_INT(CU(cuStreamGetCaptureInfo_v3)(stream, &status, &id, &graph, &nodes, &edges, &count), 0);
+	CHECK(status == CU_STREAM_CAPTURE_STATUS_NONE && id == 0 && !graph && !nodes && !edges && count == 0);
+	CHECK_INT(CU(cuGraphCreate)(&mine, 0), 0);
+	CUgraphNode a = add_step(mine, NULL, 1, 1), b = add_step(mine, NULL, 1, 2);
+	CHECK_INT(CU(cuStreamBeginCaptureToGraph)(stream, mine, &a, NULL, 1, CU_STREAM_CAPTURE_MODE_RELAXED), 0);
+	CHECK_INT(CU(cuStreamGetCaptureInfo_v2)(stream, &status, &id, &graph, &nodes, &count), 0);
+	CHECK(status == CU_STREAM_CAPTURE_STATUS_ACTIVE && id != 0 && graph == mine && count == 1 && nodes[0] == a);
+	CHECK_INT(CU(cuStreamUpdateCaptureDependencies)(stream, &b, 1, CU_STREAM_ADD_CAPTURE_DEPENDENCIES), 0);
+	CHECK_INT(CU(cuStreamGetCaptureInfo_v3)(stream, &status, NULL, NULL, &nodes, &edges, &count), 0);
+	CHECK(count == 2 && nodes[0] == a && nodes[1] == b && edges[1].type == 0);
+	launch_step(stream, 3, 0);
+	CHECK_INT(CU(cuStreamGetCaptureInfo_v3)(stream, &status, NULL, NULL, &nodes, &edges, &count), 0);
+	CHECK(count == 1 && nodes[0] != a && nodes[0] != b);
+	CHECK_INT(CU(cuStreamUpdateCaptureDependencies)(stream, &a, 1, 5), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(CU(cuStreamEndCapture)(stream, &graph), 0);
+	CHECK(graph == mine);
+}
+
+TEST(picture_of_a_graph)
+{
+	CUgraph graph;
+	char path[] = "/tmp/farwarp-dot-XXXXXX", text[4096] = "";
+	start();
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	add_step(graph, add_step(graph, NULL, 1, 1), 2, 2);
+	int fd = mkstemp(path);
+	CHECK_INT(CU(cuGraphDebugDotPrint)(graph, path, 0), 0);
+	CHECK(read(fd, text, sizeof(text) - 1) > 20);
+	CHECK(strncmp(text, "digraph", 7) == 0 && strstr(text, "->") && strchr(text, '}'));
+	CHECK_INT(CU(cuGraphDebugDotPrint)(graph, "/nowhere/graph.dot", 0), CUDA_ERROR_OPERATING_SYSTEM);
+	CHECK_INT(CU(cuGraphDebugDotPrint)((CUgraph)4, path, 0), CUDA_ERROR_INVALID_VALUE);
+	close(fd);
+	unlink(path);
+}
+
 TEST_MAIN()
