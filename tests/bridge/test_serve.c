@@ -1,0 +1,206 @@
+/*
+ * Records of hand-written calls as a worker reads them: whole ones are calls, ones that are cut anywhere are none, and nothing that stands in
+ * them leads out of their bytes (run under ASan too).
+ */
+#include "tests/bridge/serving.h"
+#include "tests/tap.h"
+
+static uint8_t record[8192];
+static struct call_writer out;
+
+static struct call_writer *
+begin(void)
+{
+	out = (struct call_writer){ .data = record, .size = sizeof(record) };
+	return &out;
+}
+
+static const struct serving *
+serving_of(enum cuda_call_id call)
+{
+	for (size_t n = 0; n < SERVINGS; n++)
+		if (servings[n].call == call)
+			return &servings[n];
+	return NULL;
+}
+
+/* The record that was written is a call; none of its beginnings is. */
+static void
+check_cuts(enum cuda_call_id call, CUresult want)
+{
+	const struct serving *serving = serving_of(call);
+	CUresult result;
+
+	CHECK(!out.bad && out.at > 0);
+	CHECK(serving_run(serving, record, out.at, &result));
+	CHECK_INT(result, want);
+	for (size_t size = 0; size < out.at; size++)
+		if (serving_run(serving, record, size, &result)) {
+			printf("# %s: %zu of %zu bytes are a call too\n", call_descs[call].name, size, out.at);
+			CHECK(0);
+			return;
+		}
+}
+
+static void
+put_node(const CUgraphNodeParams *params, uint64_t how, const void *bytes, size_t size)
+{
+	call_put(&out, params, sizeof(*params));
+	call_put_u64(&out, how);
+	call_put_array(&out, bytes, bytes ? size : 1, 1);
+}
+
+TEST(nodes)
+{
+	CUgraphNode deps[2] = { (CUgraphNode)1, (CUgraphNode)2 };
+	CUgraphEdgeData edges[2] = { { 0 } };
+	uint8_t params[24] = { 1 };
+	CUgraphNodeParams kernel = { .type = CU_GRAPH_NODE_TYPE_KERNEL };
+
+	call_put_u64(begin(), 7);
+	call_put_array(&out, deps, 2, sizeof(deps[0]));
+	call_put_array(&out, edges, 2, sizeof(edges[0]));
+	put_node(&kernel, SESSION_PARAMS_LIST, params, sizeof(params));
+	check_cuts(CALL_cuGraphAddNode_v2, CUDA_SUCCESS);
+
+	/* Lists whose length is not what the structure says. */
+	CUstreamBatchMemOpParams ops[3] = { { 0 } };
+	CUgraphNodeParams batch = { .type = CU_GRAPH_NODE_TYPE_BATCH_MEM_OP, .memOp = { .count = 3 } };
+	call_put_u64(begin(), 0);
+	call_put_u64(&out, 7);
+	put_node(&batch, 0, ops, sizeof(ops));
+	check_cuts(CALL_cuGraphNodeSetParams, CUDA_SUCCESS);
+	batch.memOp.count = 4;
+	call_put_u64(begin(), 0);
+	call_put_u64(&out, 7);
+	put_node(&batch, 0, ops, sizeof(ops));
+	CUresult result;
+	CHECK(!serving_run(serving_of(CALL_cuGraphNodeSetParams), record, out.at, &result));
+	CUmemAccessDesc access[2] = { { .location = { .id = 0 } } };
+	CUgraphNodeParams alloc = { .type = CU_GRAPH_NODE_TYPE_MEM_ALLOC, .alloc = { .accessDescCount = 1000, .accessDescs = access } };
+	call_put_u64(begin(), 1);
+	call_put_u64(&out, 7);
+	put_node(&alloc, 0, access, sizeof(access));
+	check_cuts(CALL_cuGraphExecNodeSetParams, CUDA_ERROR_INVALID_VALUE);
+
+	/* A copy may not name memory of the worker. */
+	CUgraphNodeParams copy = { .type = CU_GRAPH_NODE_TYPE_MEMCPY, .memcpy = { .copyParams = { .srcMemoryType = CU_MEMORYTYPE_HOST,
+		.srcHost = record, .dstMemoryType = CU_MEMORYTYPE_DEVICE, .dstDevice = 4096, .WidthInBytes = 8, .Height = 1, .Depth = 1 } } };
+	call_put_u64(begin(), 0);
+	call_put_u64(&out, 7);
+	put_node(&copy, 0, NULL, 0);
+	check_cuts(CALL_cuGraphNodeSetParams, CUDA_ERROR_INVALID_VALUE);
+	copy.memcpy.copyParams.srcHost = (void *)(uintptr_t)(4096 | SESSION_FAR); /* this device could not ask for it */
+	call_put_u64(begin(), 0);
+	call_put_u64(&out, 7);
+	put_node(&copy, 0, NULL, 0);
+	check_cuts(CALL_cuGraphNodeSetParams, CUDA_ERROR_NOT_SUPPORTED);
+	struct session_callback function = { .kind = SESSION_HOST_FUNCTION, .function = 5 };
+	CUgraphNodeParams host = { .type = CU_GRAPH_NODE_TYPE_HOST };
+	call_put_u64(begin(), 0);
+	call_put_u64(&out, 7);
+	put_node(&host, 0, &function, sizeof(function));
+	check_cuts(CALL_cuGraphNodeSetParams, CUDA_SUCCESS);
+}
+
+TEST(lists_of_copies)
+{
+	uint64_t addresses[2] = { 0, 0 }, sizes[2] = { 8, 8 }, index = 0;
+	CUmemcpyAttributes attributes = { .srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_STREAM };
+	CUDA_MEMCPY3D_BATCH_OP box = { .src = { .type = CU_MEMCPY_OPERAND_TYPE_POINTER }, .dst = { .type = CU_MEMCPY_OPERAND_TYPE_POINTER },
+		.extent = { 8, 1, 1 } };
+
+	for (unsigned second = 0; second < 2; second++) {
+		addresses[1] = second ? (uint64_t)(uintptr_t)record : 0;
+		call_put_u64(begin(), 3);
+		call_put_u64(&out, 2);
+		call_put_u64(&out, 1);
+		call_put_array(&out, addresses, 2, 8);
+		call_put_array(&out, addresses, 2, 8);
+		call_put_array(&out, sizes, 2, 8);
+		call_put_array(&out, &attributes, 1, sizeof(attributes));
+		call_put_array(&out, &index, 1, 8);
+		check_cuts(CALL_cuMemcpyBatchAsync, second ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS);
+	}
+	call_put_u64(begin(), 3);
+	call_put_u64(&out, 0);
+	call_put_u64(&out, 1);
+	call_put_array(&out, &box, 1, sizeof(box));
+	check_cuts(CALL_cuMemcpy3DBatchAsync, CUDA_SUCCESS);
+	CUDA_MEMCPY3D_PEER peer = { .srcMemoryType = CU_MEMORYTYPE_UNIFIED, .srcDevice = (CUdeviceptr)(uintptr_t)record, .WidthInBytes = 8,
+		.dstMemoryType = CU_MEMORYTYPE_DEVICE, .Height = 1, .Depth = 1 };
+	call_put(begin(), &peer, sizeof(peer));
+	call_put_u64(&out, 0);
+	check_cuts(CALL_cuMemcpy3DPeerAsync, CUDA_ERROR_INVALID_VALUE);
+}
+
+TEST(linker)
+{
+	uint32_t option = CU_JIT_OPTIMIZATION_LEVEL, wrapper[8] = { 0x466243b1u, 1 };
+	uint64_t value = 3;
+	CUresult result;
+
+	call_put_array(begin(), &option, 1, 4);
+	call_put_array(&out, &value, 1, 8);
+	check_cuts(CALL_cuLinkCreate_v2, CUDA_SUCCESS);
+	for (unsigned pointers = 0; pointers < 2; pointers++) {
+		call_put_u64(begin(), 0); /* the state that the device above gave */
+		call_put_u64(&out, CU_JIT_INPUT_FATBINARY);
+		wrapper[0] = pointers ? 0x466243b1u : 0xba55ed50u;
+		call_put_array(&out, wrapper, sizeof(wrapper), 1);
+		call_put_string(&out, "name");
+		call_put_array(&out, &option, 1, 4);
+		call_put_array(&out, &value, 1, 8);
+		if (pointers)
+			CHECK(!serving_run(serving_of(CALL_cuLinkAddData_v2), record, out.at, &result));
+		else
+			check_cuts(CALL_cuLinkAddData_v2, CUDA_SUCCESS);
+	}
+	option = CU_JIT_GLOBAL_SYMBOL_NAMES;
+	call_put_array(begin(), &option, 1, 4);
+	call_put_array(&out, &value, 1, 8);
+	CHECK(!serving_run(serving_of(CALL_cuLinkCreate_v2), record, out.at, &result));
+	call_put_u64(begin(), 999);
+	CHECK(serving_run(serving_of(CALL_cuLinkComplete), record, out.at, &result));
+	CHECK_INT(result, CUDA_ERROR_INVALID_HANDLE);
+	CHECK(serving_run(serving_of(CALL_cuLinkDestroy), record, out.at, &result));
+	CHECK_INT(result, CUDA_ERROR_INVALID_HANDLE);
+}
+
+TEST(descriptors)
+{
+	call_put_u64(begin(), CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+	call_put_u64(&out, 0);
+	call_put_u64(&out, 12345); /* a tag under which nothing came */
+	call_put_array(&out, NULL, 0, 1);
+	check_cuts(CALL_cuMemImportFromShareableHandle, CUDA_ERROR_INVALID_VALUE);
+}
+
+/* Numbers of all sizes in all places; what is not a call is refused, what is one is served, nothing else happens. */
+TEST(random_records)
+{
+	static const uint64_t numbers[] = { 0, 1, 2, 3, 7, 8, 64, 256, 4096, 65536, 1ull << 31, 1ull << 32, 1ull << 62, 1ull << 63, UINT64_MAX };
+	uint64_t seed = 88172645463325252u, served = 0, refused = 0;
+	CUresult result;
+
+	for (unsigned round = 0; round < 40000; round++) {
+		const struct serving *serving = &servings[round % SERVINGS];
+		size_t size = 0;
+		for (size_t n = 0; n < sizeof(record); n += 8) {
+			seed ^= seed << 13;
+			seed ^= seed >> 7;
+			seed ^= seed << 17;
+			uint64_t word = seed % 3 ? numbers[seed / 3 % (sizeof(numbers) / sizeof(numbers[0]))] : seed % 64;
+			memcpy(record + n, &word, 8);
+			if (n == 0)
+				size = seed / 16 % (round % 4 ? 512 : sizeof(record));
+		}
+		if (serving_run(serving, record, size, &result))
+			served++;
+		else
+			refused++;
+	}
+	CHECK(served > 100 && refused > 100);
+}
+
+TEST_MAIN()
