@@ -6,7 +6,7 @@
 #   make check-real   more real programs and NVIDIA's libraries (fetches them from PyPI into build/)
 #   make check-clients   llama.cpp and PyTorch, unmodified (fetches some 6 GB into build/)
 #   make check-gpu    the same tests on this machine's own GPU and driver
-#   make soak         behind farwarp serve: hundreds of deaths and silent links, millions of messages that no honest client sends
+#   make soak         behind farwarp serve: hundreds of every suite, deaths and silent links, millions of messages that no honest client sends
 #   make check-vm     eight clients at once, and a client in a virtual machine (qemu without KVM) over its network
 #   make asan, make tsan, make fuzz, make bench, make clean
 
@@ -38,6 +38,7 @@ check:
 
 check-real: all
 	@python3 tests/real/run.py --build $(BUILD) --all
+	@python3 tests/real/run.py --build $(BUILD) --server unix
 	@python3 tests/real/libs/fetch.py --into $(BUILD)/real-libs
 	@python3 tests/real/libs/run.py --build $(BUILD)
 
@@ -56,6 +57,7 @@ MESSAGES ?= 2000000
 soak: all
 	@python3 tests/bridge/faults.py --build $(BUILD) --kills $(KILLS)
 	@python3 tests/bridge/hostile.py --build $(BUILD) --messages $(MESSAGES) --seconds 60
+	@python3 tests/bridge/suites.py --build $(BUILD) --all
 
 # The suites under sanitizers, in build folders of their own.
 asan:
