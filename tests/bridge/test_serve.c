@@ -183,7 +183,7 @@ TEST(random_records)
 	uint64_t seed = 88172645463325252u, served = 0, refused = 0;
 	CUresult result;
 
-	for (unsigned round = 0; round < 40000; round++) {
+	for (unsigned round = 0; round < 8000; round++) {
 		const struct serving *serving = &servings[round % SERVINGS];
 		size_t size = 0;
 		for (size_t n = 0; n < sizeof(record); n += 8) {
