@@ -374,6 +374,9 @@ TEST(sticky_errors)
 	OK(CU(cuMemsetD32Async)(flag, 1, 1, apart));
 	CUresult first = CU(cuStreamSynchronize)(s);
 	CHECK_INT(first, CUDA_ERROR_ILLEGAL_ADDRESS);
+	/* The error may be told before the callback has run. */
+	for (int i = 0; i < 5000 && !__atomic_load_n(&value, __ATOMIC_ACQUIRE); i++)
+		usleep(1000);
 	CHECK(value == 1 && seen.status == CUDA_ERROR_ILLEGAL_ADDRESS);
 	CHECK_INT(CU(cuMemAlloc_v2)(&q, 64), CUDA_ERROR_ILLEGAL_ADDRESS);
 	CHECK_INT(CU(cuMemFree_v2)(p), CUDA_ERROR_ILLEGAL_ADDRESS);
