@@ -6,7 +6,7 @@
 #   make check-real   more real programs and NVIDIA's libraries (fetches them from PyPI into build/)
 #   make check-clients   llama.cpp and PyTorch, unmodified (fetches some 6 GB into build/)
 #   make check-gpu    the same tests on this machine's own GPU and driver
-#   make soak         behind farwarp serve: hundreds of every suite, deaths and silent links, millions of messages that no honest client sends
+#   make soak         behind farwarp serve: every suite, hundreds of deaths and silent links, millions of messages that no honest client sends
 #   make check-vm     eight clients at once, and a client in a virtual machine (qemu without KVM) over its network
 #   make asan, make tsan, make fuzz, make bench, make clean
 
