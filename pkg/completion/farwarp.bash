@@ -70,8 +70,10 @@ _farwarp() {
 	doctor)
 		case $previous in
 		--root|-r) COMPREPLY=($(compgen -d -- "$current")) ;;
-		--deadline|-t) ;;
-		*) COMPREPLY=($(compgen -W '--json --root --deadline --list --help' -- "$current")) ;;
+		--record|--replay) COMPREPLY=($(compgen -f -- "$current")) ;;
+		--format) COMPREPLY=($(compgen -W 'text json html nagios npd prometheus slurm' -- "$current")) ;;
+		--deadline|-t|--explain) ;;
+		*) COMPREPLY=($(compgen -W '--json --format --quick --record --redact --replay --explain --list --watch --root --deadline --help' -- "$current")) ;;
 		esac ;;
 	help)
 		COMPREPLY=($(compgen -W 'run trace replay serve doctor' -- "$current")) ;;

@@ -1,27 +1,81 @@
-/*
- * Probes of the machine: what sysfs, proc and /dev show. They read and record, with errno where something cannot be read.
- * They do not judge, and open nothing that may block other than device nodes with O_NONBLOCK.
- */
-#include "doctor.h"
+/* The table of probes, and what they share: reading small files below a root. */
+#include "doctor/probe.h"
 
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-/* Reads a small file below the root into buffer, without trailing white space. 0 or errno. */
+/* In the order in which they run: a later one may read what an earlier one wrote. */
+static const struct {
+	dr_probe_function *probe;
+	bool quick;       /* part of --quick */
+} probes[] = {
+	{ dr_probe_pci, true },
+	{ dr_probe_platform, true },
+	{ dr_probe_kernel, true },
+	{ dr_probe_nodes, true },
+	{ dr_probe_container, true },
+	{ dr_probe_environment, true },
+	{ dr_probe_driver, true },
+};
+
+struct fw_json *
+dr_probe(const struct dr_options *options)
+{
+	struct fw_json *facts = dr_facts_new();
+	double begin = dr_now();
+	char stamp[32];
+	time_t now = time(NULL);
+	struct tm utc;
+
+	if (!facts)
+		return NULL;
+	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+	dr_set_text(facts, "recorded.time", stamp);
+	dr_set_text(facts, "recorded.version", FARWARP_VERSION);
+	dr_set_bool(facts, "recorded.as_root", geteuid() == 0);
+	dr_set_bool(facts, "recorded.redacted", false);
+	dr_set_bool(facts, "recorded.quick", options->quick);
+	for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++)
+		if (probes[i].quick || !options->quick)
+			probes[i].probe(options, facts);
+	dr_set_real(facts, "recorded.seconds", dr_now() - begin);
+	return facts;
+}
+
+double
+dr_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static int
-read_small(const char *root, const char *path, char *buffer, size_t size)
+open_below(const struct dr_options *options, const char *path, int flags)
 {
 	char full[PATH_MAX];
-	snprintf(full, sizeof(full), "%s%s", root, path);
+
+	if (snprintf(full, sizeof(full), "%s%s", options->root, path) >= (int)sizeof(full)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	return open(full, flags | O_CLOEXEC);
+}
+
+int
+dr_read_small(const struct dr_options *options, const char *path, char *buffer, size_t size)
+{
 	buffer[0] = 0;
-	int fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int fd = open_below(options, path, O_RDONLY | O_NONBLOCK);
 	if (fd < 0)
 		return errno;
 	ssize_t got = read(fd, buffer, size - 1);
@@ -33,123 +87,116 @@ read_small(const char *root, const char *path, char *buffer, size_t size)
 	return error;
 }
 
-static bool
-exists(const char *root, const char *path)
+char *
+dr_read_file(const struct dr_options *options, const char *path, size_t limit)
+{
+	int fd = open_below(options, path, O_RDONLY | O_NONBLOCK);
+	if (fd < 0)
+		return NULL;
+	char *text = malloc(limit + 1);
+	size_t have = 0;
+	ssize_t got = -1;
+	while (text && have < limit && (got = read(fd, text + have, limit - have)) > 0)
+		have += (size_t)got;
+	int error = errno;
+	close(fd);
+	if (!text || (got < 0 && have == 0)) {
+		free(text);
+		errno = text ? error : ENOMEM;
+		return NULL;
+	}
+	text[have] = 0;
+	return text;
+}
+
+bool
+dr_exists(const struct dr_options *options, const char *path)
 {
 	char full[PATH_MAX];
-	struct stat st;
-	snprintf(full, sizeof(full), "%s%s", root, path);
-	return stat(full, &st) == 0;
+	struct stat status;
+
+	snprintf(full, sizeof(full), "%s%s", options->root, path);
+	return stat(full, &status) == 0;
 }
 
-static void
-probe_pci(struct dr_facts *f)
+int
+dr_read_link_name(const struct dr_options *options, const char *path, char *buffer, size_t size)
 {
-	char path[PATH_MAX], text[64];
-	snprintf(path, sizeof(path), "%s/sys/bus/pci/devices", f->root);
-	DIR *dir = opendir(path);
-	if (!dir) {
-		f->pci_errno = errno;
-		return;
-	}
-	for (struct dirent *entry; (entry = readdir(dir)) && f->pci_count < DR_MAX_PCI;) {
-		if (entry->d_name[0] == '.' || strlen(entry->d_name) >= sizeof(f->pci[0].address))
-			continue;
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vendor", entry->d_name);
-		if (read_small(f->root, path, text, sizeof(text)) || strtoul(text, NULL, 16) != 0x10de)
-			continue;
-		struct dr_pci *pci = &f->pci[f->pci_count++];
-		snprintf(pci->address, sizeof(pci->address), "%.23s", entry->d_name);
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/device", entry->d_name);
-		if (!read_small(f->root, path, text, sizeof(text)))
-			pci->device = (unsigned)strtoul(text, NULL, 16);
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/class", entry->d_name);
-		if (!read_small(f->root, path, text, sizeof(text)))
-			pci->class_code = (unsigned)strtoul(text, NULL, 16) >> 8;
-		char link[PATH_MAX];
-		snprintf(path, sizeof(path), "%s/sys/bus/pci/devices/%s/driver", f->root, entry->d_name);
-		ssize_t length = readlink(path, link, sizeof(link) - 1);
-		if (length > 0) {
-			link[length] = 0;
-			const char *name = strrchr(link, '/');
-			snprintf(pci->driver, sizeof(pci->driver), "%.31s", name ? name + 1 : link);
-		}
-		/* 0x0300 VGA and 0x0302 3-D controllers are GPUs; 0x0403 is their audio function, 0x0680 an NVSwitch. */
-		f->gpu_count += pci->class_code == 0x0300 || pci->class_code == 0x0302;
-	}
-	closedir(dir);
+	char full[PATH_MAX], link[PATH_MAX];
+
+	snprintf(full, sizeof(full), "%s%s", options->root, path);
+	ssize_t length = readlink(full, link, sizeof(link) - 1);
+	if (length < 0)
+		return errno;
+	link[length] = 0;
+	const char *slash = strrchr(link, '/');
+	snprintf(buffer, size, "%s", slash ? slash + 1 : link);
+	return 0;
 }
 
-static void
-probe_module(struct dr_facts *f)
+static int
+by_name(const void *a, const void *b)
 {
-	char text[512];
-	f->module_loaded = exists(f->root, "/sys/module/nvidia/initstate") || exists(f->root, "/proc/driver/nvidia/version");
-	f->uvm_loaded = exists(f->root, "/sys/module/nvidia_uvm");
-	f->nouveau_loaded = exists(f->root, "/sys/module/nouveau/initstate");
-	read_small(f->root, "/sys/module/nvidia/version", f->module_version, sizeof(f->module_version));
-	/* "NVRM version: ... 570.195.03 date": the first word that starts with a digit and holds a dot */
-	if (read_small(f->root, "/proc/driver/nvidia/version", text, sizeof(text)) == 0) {
-		f->module_open = strstr(text, "Open Kernel Module") != NULL;
-		char *rest = text;
-		for (char *word; !f->module_version[0] && (word = strsep(&rest, " \t\n"));)
-			if (isdigit((unsigned char)word[0]) && strchr(word, '.'))
-				snprintf(f->module_version, sizeof(f->module_version), "%.63s", word);
-	}
+	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static void
-probe_nodes(struct dr_facts *f)
+int
+dr_each_name(const struct dr_options *options, const char *path, size_t limit, void (*each)(const char *name, void *user), void *user)
 {
-	char path[PATH_MAX];
-	snprintf(path, sizeof(path), "%s/dev", f->root);
-	DIR *dir = opendir(path);
-	if (!dir)
-		return;
-	for (struct dirent *entry; (entry = readdir(dir)) && f->node_count < DR_MAX_NODES;) {
-		if (strncmp(entry->d_name, "nvidia", 6) != 0 && strcmp(entry->d_name, "dxg") != 0)
-			continue;
-		struct stat st;
-		snprintf(path, sizeof(path), "%s/dev/%.50s", f->root, entry->d_name);
-		if (stat(path, &st) != 0 || S_ISDIR(st.st_mode))
-			continue;
-		struct dr_node *node = &f->nodes[f->node_count++];
-		snprintf(node->path, sizeof(node->path), "/dev/%.50s", entry->d_name);
-		int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-		node->open_errno = fd < 0 ? errno : 0;
-		if (fd >= 0)
+	int fd = open_below(options, path, O_RDONLY | O_DIRECTORY);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	char **names = calloc(limit, sizeof(*names));
+	size_t count = 0;
+
+	if (!dir || !names) {
+		int error = dir ? ENOMEM : errno;
+		if (dir)
+			closedir(dir);
+		else if (fd >= 0)
 			close(fd);
-		f->gpu_node_count += isdigit((unsigned char)entry->d_name[6]) != 0;
+		free(names);
+		return error;
 	}
+	for (struct dirent *entry; count < limit && (entry = readdir(dir));)
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 && (names[count] = strdup(entry->d_name)))
+			count++;
 	closedir(dir);
-}
-
-static void
-probe_surroundings(struct dr_facts *f)
-{
-	char text[4096];
-	static const struct { const char *path, *kind; } marks[] = {
-		{ "/.dockerenv", "docker" }, { "/run/.containerenv", "podman" },
-		{ "/var/run/secrets/kubernetes.io", "kubernetes" }, { "/proc/vz", "openvz" } };
-	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
-		if (exists(f->root, marks[i].path)) {
-			f->container = true;
-			snprintf(f->container_kind, sizeof(f->container_kind), "%s", marks[i].kind);
-		}
-	f->wsl = exists(f->root, "/dev/dxg");
-	if (read_small(f->root, "/proc/cpuinfo", text, sizeof(text)) == 0)
-		f->hypervisor = strstr(text, " hypervisor") != NULL;
-	const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-	f->visible_set = visible != NULL;
-	snprintf(f->visible_devices, sizeof(f->visible_devices), "%s", visible ? visible : "");
+	qsort(names, count, sizeof(*names), by_name);
+	for (size_t i = 0; i < count; i++) {
+		each(names[i], user);
+		free(names[i]);
+	}
+	free(names);
+	return 0;
 }
 
 void
-dr_probe_machine(struct dr_facts *facts, const char *root)
+dr_text_fact(const struct dr_options *options, struct fw_json *at, const char *fact, const char *file)
 {
-	*facts = (struct dr_facts){ .root = root };
-	probe_pci(facts);
-	probe_module(facts);
-	probe_nodes(facts);
-	probe_surroundings(facts);
+	char text[1024];
+	int error = dr_read_small(options, file, text, sizeof(text));
+
+	if (error == 0)
+		dr_set_text(at, fact, text);
+	else if (error == ENOENT || error == ENOTDIR)
+		dr_set_absent(at, fact);
+	else
+		dr_unseen(at, fact, error, file, NULL);
+}
+
+void
+dr_int_fact(const struct dr_options *options, struct fw_json *at, const char *fact, const char *file)
+{
+	char text[64], *end;
+	int error = dr_read_small(options, file, text, sizeof(text));
+
+	if (error == ENOENT || error == ENOTDIR) {
+		dr_set_absent(at, fact);
+		return;
+	}
+	long long value = strtoll(text, &end, 0);
+	if (error || end == text)
+		dr_unseen(at, fact, error, error ? file : "no number is in it", NULL);
+	else
+		dr_set_int(at, fact, value);
 }

@@ -1,8 +1,10 @@
-/* Reports of the doctor: text for people, JSON for programs. They print what facts and verdict hold and decide nothing. */
-#include "doctor.h"
+/* The report for people, in a terminal, and what all reports share. */
+#include "doctor/report.h"
 
 #include <string.h>
 #include <unistd.h>
+
+#include "doctor/doctor.h"
 
 static const struct {
 	int value;
@@ -20,118 +22,206 @@ dr_cuda_error_name(int result)
 	return "(unknown code)";
 }
 
-static void
-print_lines(FILE *out, const char *indent, const char *text)
+const char *
+dr_printable(const char *value, char *text, size_t size)
 {
-	while (*text) {
-		const char *end = strchrnul(text, '\n');
-		fprintf(out, "%s%.*s\n", indent, (int)(end - text), text);
-		text = *end ? end + 1 : end;
+	size_t used = 0;
+
+	for (; *value && used + 1 < size; value++)
+		text[used++] = (unsigned char)*value < 0x20 || *value == 0x7f ? '?' : *value;
+	text[used] = 0;
+	return text;
+}
+
+const char *
+dr_fill(const struct dr_judgement *j, const char *line, char *text, size_t size)
+{
+	char path[DR_MAX_PATH];
+	size_t used = 0;
+
+	while (*line && used + 1 < size) {
+		const char *close = *line == '{' ? strchr(line, '}') : NULL;
+		if (close && (size_t)(close - line) < sizeof(path)) {
+			snprintf(path, sizeof(path), "%.*s", (int)(close - line - 1), line + 1);
+			const struct fw_json *value = dr_schema_find(path) ? dr_get(j->facts, path) : NULL;
+			char shown[200] = "";
+			if (fw_json_is(value, FW_JSON_TEXT))
+				dr_printable(fw_json_as_text(value), shown, sizeof(shown));
+			else if (fw_json_is(value, FW_JSON_INT))
+				snprintf(shown, sizeof(shown), "%lld", (long long)fw_json_as_int(value));
+			if (dr_schema_find(path)) {
+				if (!shown[0]) /* not known: its name, in capitals, to be filled in */
+					snprintf(shown, sizeof(shown), "%s", strrchr(path, '.') ? strrchr(path, '.') + 1 : path);
+				used += (size_t)snprintf(text + used, size - used, "%s", shown);
+				used = used < size ? used : size - 1;
+				line = close + 1;
+				continue;
+			}
+		}
+		text[used++] = *line++;
+	}
+	text[used] = 0;
+	return text;
+}
+
+const char *
+dr_reason(const struct dr_outcome *outcome, char *text, size_t size)
+{
+	const struct dr_finding *finding = &outcome->finding[outcome->decided_by];
+	const struct dr_condition *condition = &outcome->rule->condition[outcome->decided_by];
+	size_t used = 0;
+	char value[200];
+
+	text[0] = 0;
+	for (int i = 0; i < finding->count && used < size; i++)
+		used += (size_t)snprintf(text + used, size - used, "%s%s: %s", used ? ", " : "", finding->evidence[i].path,
+		                         dr_printable(finding->evidence[i].value, value, sizeof(value)));
+	if (used < size)
+		snprintf(text + used, size - used, "%s(%s: %s)", used ? " " : "", condition->excludes ? "excluded by" : "needs", condition->text);
+	return text;
+}
+
+bool
+dr_look_alike(const struct dr_rule *a, const struct dr_rule *b)
+{
+	for (int i = 0; i < a->group.count; i++)
+		for (int k = 0; k < b->group.count; k++)
+			if (strcmp(a->group.line[i], b->group.line[k]) == 0)
+				return true;
+	return false;
+}
+
+static void
+print_lines(const struct dr_judgement *j, const char *heading, const struct dr_lines *lines, FILE *out)
+{
+	char text[DR_MAX_LINE + 200];
+
+	if (lines->count)
+		fprintf(out, "\n  %s\n", heading);
+	for (int i = 0; i < lines->count; i++)
+		fprintf(out, "    %s\n", dr_fill(j, lines->line[i], text, sizeof(text)));
+}
+
+/* What was seen that makes an outcome, and what is missing. */
+static void
+print_evidence(const struct dr_outcome *o, FILE *out)
+{
+	char value[200];
+	bool heading = false;
+
+	for (int pass = 0; pass < 2; pass++, heading = false)
+		for (int i = 0; i < o->rule->conditions; i++)
+			for (int k = 0; k < o->finding[i].count; k++) {
+				const struct dr_evidence *e = &o->finding[i].evidence[k];
+				bool missing = e->get != NULL;
+				if (missing != (pass == 1))
+					continue;
+				if (!heading)
+					fprintf(out, "\n  %s\n", pass ? "could not be seen; each would make this surer:" : "evidence:");
+				heading = true;
+				fprintf(out, "    %-36s %s\n", e->path, dr_printable(e->value, value, sizeof(value)));
+				if (missing && *e->get)
+					fprintf(out, "    %-36s get it with: %s\n", "", e->get);
+			}
+}
+
+static void
+print_findings(const struct dr_judgement *j, FILE *out)
+{
+	bool heading = false;
+
+	for (int i = 0; i < j->rules->count; i++) {
+		const struct dr_outcome *o = &j->outcome[i];
+		bool shown = o->kind == DR_FIRED && o != j->verdict && o->rule->state != DR_OK && o->rule->state != DR_UNKNOWN && !o->rule->fallback;
+		if (!shown)
+			continue;
+		if (!heading)
+			fprintf(out, "\n  found as well:\n");
+		heading = true;
+		fprintf(out, "    %-5s %s: %s\n", dr_state_names[o->rule->state], o->rule->id, o->rule->title);
+	}
+}
+
+/* Look-alikes of the verdict that it is not; and, where no cause is sure, what it may be. */
+static void
+print_others(const struct dr_judgement *j, FILE *out)
+{
+	const struct dr_rule *verdict = j->verdict->rule;
+	bool heading = false;
+	char text[600];
+
+	for (int i = 0; i < j->rules->count; i++) {
+		const struct dr_outcome *o = &j->outcome[i];
+		if (o->kind != DR_RULED_OUT || o == j->verdict || !dr_look_alike(o->rule, verdict))
+			continue;
+		if (!heading)
+			fprintf(out, "\n  ruled out:\n");
+		heading = true;
+		fprintf(out, "    %s: %s\n          not this: %s\n", o->rule->id, o->rule->title, dr_reason(o, text, sizeof(text)));
+	}
+	heading = false;
+	for (int i = 0; i < j->rules->count && (verdict->fallback || verdict->state == DR_UNKNOWN || j->possible); i++) {
+		const struct dr_outcome *o = &j->outcome[i];
+		if (o->kind != DR_POSSIBLE || o == j->verdict || o->rule->state != DR_FAULT || o->seen <= o->unseen)
+			continue;
+		if (!heading)
+			fprintf(out, "\n  possible, with evidence missing:\n");
+		heading = true;
+		fprintf(out, "    %s: %s\n", o->rule->id, o->rule->title);
+		for (int c = 0; c < o->rule->conditions; c++)
+			for (int k = 0; k < o->finding[c].count; k++)
+				if (o->finding[c].evidence[k].get && *o->finding[c].evidence[k].get)
+					fprintf(out, "          see %s: %s\n", o->finding[c].evidence[k].path, o->finding[c].evidence[k].get);
 	}
 }
 
 void
-dr_report_text(const struct dr_facts *f, const struct dr_rule *verdict, FILE *out)
+dr_report_text(const struct dr_judgement *j, FILE *out)
 {
-	int colour = isatty(fileno(out));
-	const char *paint = !colour ? "" : verdict->state == DR_OK ? "\033[1;32m" : verdict->state == DR_FAULT ? "\033[1;31m" : "\033[1;33m";
-	const char *plain = colour ? "\033[0m" : "";
-	char why[512];
+	const struct dr_rule *rule = j->verdict->rule;
+	bool colour = isatty(fileno(out));
+	const char *paint = !colour ? "" : rule->state == DR_OK ? "\033[1;32m" : rule->state == DR_FAULT ? "\033[1;31m" : "\033[1;33m";
+	char text[400];
 
-	fprintf(out, "%s%s: %s%s\n", paint, verdict->id, verdict->title, plain);
-	fprintf(out, "  who can fix it: %s\n", verdict->who);
-	fprintf(out, "  what to do:\n");
-	print_lines(out, "    ", verdict->fix);
-	fprintf(out, "  evidence:\n");
-	for (int layer = 0; layer < DR_LAYER_COUNT; layer++) {
-		const char *state = dr_layer_state(f, (enum dr_layer)layer, why, sizeof(why));
-		fprintf(out, "    %-14s %-15s %s\n", dr_layer_names[layer], state, why);
-	}
-	for (int i = 0; i < f->pci_count; i++)
-		if ((f->pci[i].class_code & 0xff00) == 0x0300)
-			fprintf(out, "    GPU %s       10de:%04x, driver %s\n", f->pci[i].address, f->pci[i].device,
-			        f->pci[i].driver[0] ? f->pci[i].driver : "none");
-	if (f->visible_set)
-		fprintf(out, "    CUDA_VISIBLE_DEVICES is \"%s\"\n", f->visible_devices);
-	if (f->container || f->hypervisor || f->wsl)
-		fprintf(out, "    surroundings   %s%s%s%s\n", f->hypervisor ? "virtual machine " : "", f->container ? "container " : "",
-		        f->container_kind, f->wsl ? " WSL" : "");
-}
-
-static void
-json_string(FILE *out, const char *text)
-{
-	fputc('"', out);
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-		if (c == '"' || c == '\\')
-			fprintf(out, "\\%c", c);
-		else if (c == '\n')
-			fputs("\\n", out);
-		else if (c < 0x20 || c == 0x7f)
-			fprintf(out, "\\u%04x", c);
-		else
-			fputc(c, out);
-	}
-	fputc('"', out);
-}
-
-static void
-json_field(FILE *out, const char *name, const char *value)
-{
-	fprintf(out, "\"%s\": ", name);
-	json_string(out, value);
+	fprintf(out, "%s%s: %s%s\n", paint, rule->id, rule->title, colour ? "\033[0m" : "");
+	if (j->possible)
+		fprintf(out, "  possible: some of its evidence could not be seen\n");
+	fprintf(out, "  who can fix it: %s\n", dr_who_text(rule->who, text, sizeof(text)));
+	print_lines(j, "what to do:", &rule->fix, out);
+	print_lines(j, "beware:", &rule->warn, out);
+	print_lines(j, "note:", &rule->note, out);
+	print_evidence(j->verdict, out);
+	print_findings(j, out);
+	print_others(j, out);
+	fprintf(out, "\n  layers:\n");
+	for (int i = 0; i < DR_LAYER_COUNT; i++)
+		fprintf(out, "    %-22s %-15s %s\n", j->rules->layer[i].title ? j->rules->layer[i].title : dr_layer_names[i], j->layer[i].state,
+		        dr_printable(j->layer[i].why, text, sizeof(text)));
+	if (rule->state == DR_FAULT)
+		fprintf(out, "\n  confidence %c; farwarp doctor --explain %s says what it rests on\n", j->verdict->confidence, rule->id);
 }
 
 void
-dr_report_json(const struct dr_facts *f, const struct dr_rule *verdict, FILE *out)
+dr_report_rule(const struct dr_rule *rule, FILE *out)
 {
-	static const char *const states[] = { "ok", "fault", "unknown" };
-	char why[512];
+	static const char *const sureness[] = { "read in source code or in a public report", "documented by the vendor", "general knowledge" };
+	const struct { const char *heading; const struct dr_lines *lines; } parts[] = {
+		{ "what to do:", &rule->fix }, { "beware:", &rule->warn }, { "note:", &rule->note }, { "source:", &rule->source } };
+	char text[400];
 
-	fprintf(out, "{\n  \"schema\": 1,\n  \"verdict\": {");
-	json_field(out, "id", verdict->id);
-	fprintf(out, ", \"state\": \"%s\", ", states[verdict->state]);
-	json_field(out, "title", verdict->title);
-	fputs(", ", out);
-	json_field(out, "who", verdict->who);
-	fputs(", ", out);
-	json_field(out, "fix", verdict->fix);
-	fputs("},\n  \"layers\": [", out);
-	for (int layer = 0; layer < DR_LAYER_COUNT; layer++) {
-		const char *state = dr_layer_state(f, (enum dr_layer)layer, why, sizeof(why));
-		fprintf(out, "%s\n    {\"layer\": \"%s\", \"state\": \"%s\", ", layer ? "," : "", dr_layer_names[layer], state);
-		json_field(out, "why", why);
-		fputc('}', out);
+	fprintf(out, "%s: %s\n", rule->id, rule->title);
+	fprintf(out, "  layer: %s; state: %s; confidence %c: %s\n", dr_layer_names[rule->layer], dr_state_names[rule->state], rule->confidence,
+	        sureness[rule->confidence - 'A']);
+	fprintf(out, "  who can fix it: %s\n", dr_who_text(rule->who, text, sizeof(text)));
+	fprintf(out, "\n  fires when:\n");
+	for (int i = 0; i < rule->conditions; i++)
+		fprintf(out, "    %s %s\n", rule->condition[i].excludes ? "unless" : "      ", rule->condition[i].text);
+	for (int i = 0; i < rule->after_count; i++)
+		fprintf(out, "    gives way to %s\n", rule->after[i]);
+	for (size_t p = 0; p < sizeof(parts) / sizeof(parts[0]); p++) {
+		if (parts[p].lines->count)
+			fprintf(out, "\n  %s\n", parts[p].heading);
+		for (int i = 0; i < parts[p].lines->count; i++)
+			fprintf(out, "    %s\n", parts[p].lines->line[i]);
 	}
-	fputs("\n  ],\n  \"facts\": {\n    \"pci\": [", out);
-	for (int i = 0; i < f->pci_count; i++) {
-		fprintf(out, "%s{", i ? ", " : "");
-		json_field(out, "address", f->pci[i].address);
-		fprintf(out, ", \"device\": \"%04x\", \"class\": \"%04x\", ", f->pci[i].device, f->pci[i].class_code);
-		json_field(out, "driver", f->pci[i].driver);
-		fputc('}', out);
-	}
-	fprintf(out, "],\n    \"pci_errno\": %d,\n    \"module\": {\"loaded\": %s, \"open\": %s, \"uvm\": %s, \"nouveau\": %s, ", f->pci_errno,
-	        f->module_loaded ? "true" : "false", f->module_open ? "true" : "false", f->uvm_loaded ? "true" : "false",
-	        f->nouveau_loaded ? "true" : "false");
-	json_field(out, "version", f->module_version);
-	fputs("},\n    \"nodes\": [", out);
-	for (int i = 0; i < f->node_count; i++) {
-		fprintf(out, "%s{", i ? ", " : "");
-		json_field(out, "path", f->nodes[i].path);
-		fprintf(out, ", \"errno\": %d}", f->nodes[i].open_errno);
-	}
-	const struct dr_driver *d = &f->driver;
-	fprintf(out, "],\n    \"container\": %s, \"hypervisor\": %s, \"wsl\": %s,\n", f->container ? "true" : "false",
-	        f->hypervisor ? "true" : "false", f->wsl ? "true" : "false");
-	fprintf(out, "    \"driver\": {\"asked\": %s, \"stage\": \"%s\", \"hung\": %s, \"signal\": %d, \"cuInit\": %d, \"version\": %d, "
-	             "\"devices\": %d, \"seconds\": %.3f, ", d->asked ? "true" : "false", dr_stage_names[d->stage],
-	        d->hung ? "true" : "false", d->signal, d->init_result, d->version, d->count, d->seconds);
-	json_field(out, "library", d->path);
-	fputs(", ", out);
-	json_field(out, "dlerror", d->dlerror);
-	fputs(", ", out);
-	json_field(out, "name", d->name);
-	fputs("}\n  }\n}\n", out);
 }

@@ -1,51 +1,203 @@
-/* farwarp doctor: gathers facts, judges, reports. Exit code: 0 works, 1 a fault was found, 2 could not tell. */
+/* farwarp doctor: looks at the machine or at a recorded one, judges, reports. The exit code says what was found; see the help text. */
 #include "tools.h"
 
 #include <argp.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "doctor/doctor.h"
+#include "doctor/report.h"
+
+enum { KEY_FORMAT = 256, KEY_RECORD, KEY_REDACT, KEY_REPLAY, KEY_EXPLAIN, KEY_QUICK, KEY_WATCH };
+
+static const struct format {
+	const char *name;
+	void (*print)(const struct dr_judgement *judgement, FILE *out);
+} formats[] = {
+	{ "text", dr_report_text }, { "json", dr_report_json }, { "nagios", dr_report_nagios }, { "npd", dr_report_npd },
+	{ "prometheus", dr_report_prometheus }, { "slurm", dr_report_slurm }, { "html", dr_report_html } };
 
 struct doctor_options {
-	bool json, no_driver, list;
-	const char *root;
-	double deadline;
+	struct dr_options probe;
+	const struct format *format;
+	const char *record, *replay, *explain;
+	bool list, redact, watch;
+	double watch_seconds;
 };
 
 static const struct argp_option option_table[] = {
-	{ "json", 'j', NULL, 0, "print facts and verdict as JSON", 0 },
-	{ "root", 'r', "DIR", 0, "look at a recorded /sys, /proc and /dev below DIR; the driver is then not asked", 0 },
-	{ "deadline", 't', "SECONDS", 0, "how long the driver may take to answer (default 30)", 0 },
+	{ "json", 'j', NULL, 0, "print facts and verdict as JSON; the same as --format json", 0 },
+	{ "format", KEY_FORMAT, "FORMAT", 0, "text, json, html, nagios, npd (node-problem-detector), prometheus or slurm", 0 },
+	{ "quick", KEY_QUICK, NULL, 0, "make no context: for prologs and health checks", 0 },
+	{ "record", KEY_RECORD, "FILE", 0, "write the facts to FILE (- for standard output)", 0 },
+	{ "redact", KEY_REDACT, NULL, 0, "with --record: host and user names, addresses, serial numbers and UUIDs become pseudonyms", 0 },
+	{ "replay", KEY_REPLAY, "FILE", 0, "judge recorded facts instead of this machine", 0 },
+	{ "explain", KEY_EXPLAIN, "ID", 0, "print a rule: what it rests on, what it advises", 0 },
 	{ "list", 'l', NULL, 0, "list the findings that this version knows", 0 },
+	{ "watch", KEY_WATCH, "SECONDS", OPTION_ARG_OPTIONAL, "look again every SECONDS (default 60) and report changes", 0 },
+	{ "root", 'r', "DIR", 0, "look at a /sys, /proc and /dev below DIR; the driver is then not asked", 0 },
+	{ "deadline", 't', "SECONDS", 0, "how long a step of the driver may take (default 30)", 0 },
 	{ 0 } };
+
+static double
+seconds(struct argp_state *state, const char *name, const char *text)
+{
+	char *end;
+	double value = strtod(text, &end);
+
+	if (*end || end == text || !(value > 0) || value > 3600)
+		argp_error(state, "--%s is a number of seconds up to 3600, not \"%s\"", name, text);
+	return value;
+}
+
+static void
+set_format(struct doctor_options *o, struct argp_state *state, const char *name)
+{
+	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)
+		if (strcmp(formats[i].name, name) == 0)
+			o->format = &formats[i];
+	if (!o->format)
+		argp_error(state, "--format is text, json, html, nagios, npd, prometheus or slurm, not \"%s\"", name);
+}
 
 static error_t
 parse(int key, char *arg, struct argp_state *state)
 {
 	struct doctor_options *o = state->input;
-	char *end;
 
 	switch (key) {
-	case 'j': o->json = true; break;
+	case 'j': set_format(o, state, "json"); break;
+	case KEY_FORMAT: o->format = NULL; set_format(o, state, arg); break;
 	case 'l': o->list = true; break;
 	case 'r':
-		o->root = arg;
-		o->no_driver = true;
+		o->probe.root = arg;
+		o->probe.no_driver = true;
 		break;
-	case 't':
-		o->deadline = strtod(arg, &end);
-		if (*end || o->deadline <= 0 || o->deadline > 3600)
-			argp_error(state, "--deadline is a number of seconds up to 3600, not \"%s\"", arg);
+	case 't': o->probe.deadline = seconds(state, "deadline", arg); break;
+	case KEY_RECORD: o->record = arg; break;
+	case KEY_REDACT: o->redact = true; break;
+	case KEY_REPLAY: o->replay = arg; break;
+	case KEY_EXPLAIN: o->explain = arg; break;
+	case KEY_QUICK: o->probe.quick = true; break;
+	case KEY_WATCH:
+		o->watch = true;
+		o->watch_seconds = arg ? seconds(state, "watch", arg) : 60;
 		break;
 	case ARGP_KEY_ARG:
 		argp_error(state, "unexpected argument \"%s\"", arg);
+		break;
+	case ARGP_KEY_END:
+		if (o->redact && !o->record)
+			argp_error(state, "--redact is for --record");
+		if (o->replay && (o->watch || o->probe.quick || *o->probe.root))
+			argp_error(state, "--replay looks at no machine: it excludes --watch, --quick and --root");
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
 	return 0;
+}
+
+/* FILE, or FILE:VARIANT of a test machine. NULL: an error, which was printed. */
+static struct fw_json *
+replayed(const char *name)
+{
+	char error[400], path[4096];
+	const char *colon = strrchr(name, ':');
+	const char *variant = NULL;
+	struct stat status;
+
+	snprintf(path, sizeof(path), "%s", name);
+	if (colon && stat(name, &status) != 0 && (size_t)(colon - name) < sizeof(path)) {
+		path[colon - name] = 0;
+		variant = colon + 1;
+	}
+	struct fw_json *facts = dr_document_read(path, variant, error, sizeof(error));
+	if (!facts)
+		fprintf(stderr, "farwarp doctor: %s\n", error);
+	return facts;
+}
+
+/* Nagios has its own order: 0 ok, 1 warning, 2 critical, 3 unknown. */
+static int
+exit_code(const struct doctor_options *o, const struct dr_judgement *j)
+{
+	int code = dr_exit_code(j);
+
+	if (o->format->print != dr_report_nagios)
+		return code;
+	if (code != 0)
+		return code == 1 ? 2 : 3;
+	for (int i = 0; i < j->rules->count; i++)
+		if (j->outcome[i].kind == DR_FIRED && j->outcome[i].rule->state == DR_WARN)
+			return 1;
+	return 0;
+}
+
+/* Looks, records, judges and reports once. `last`, if given, is the verdict that was reported before; equal ones are not reported again. */
+static int
+look(const struct doctor_options *o, const struct dr_rules *rules, char last[16])
+{
+	struct dr_judgement judgement;
+	struct fw_json *facts = o->replay ? replayed(o->replay) : dr_probe(&o->probe);
+	int code = 2;
+
+	if (!facts)
+		return o->replay ? FW_EXIT_USAGE : 2;
+	if (o->record) {
+		if (o->redact && !dr_redact(facts)) {
+			fprintf(stderr, "farwarp doctor: out of memory: nothing is written\n");
+			fw_json_free(facts);
+			return 2;
+		}
+		int error = dr_document_write(facts, o->record);
+		if (error) {
+			fprintf(stderr, "farwarp doctor: %s: %s\n", o->record, strerror(error));
+			fw_json_free(facts);
+			return FW_EXIT_USAGE;
+		}
+	}
+	if (dr_judge(&judgement, rules, facts, NULL)) {
+		bool same = last && strcmp(last, judgement.verdict->rule->id) == 0;
+		if (!same && !(o->record && strcmp(o->record, "-") == 0))
+			o->format->print(&judgement, stdout);
+		if (last)
+			snprintf(last, 16, "%s", judgement.verdict->rule->id);
+		code = exit_code(o, &judgement);
+		dr_judgement_free(&judgement);
+	} else {
+		fprintf(stderr, "farwarp doctor: out of memory\n");
+	}
+	fw_json_free(facts);
+	return code;
+}
+
+/* Until it is interrupted. */
+__attribute__((noreturn)) static void
+watch(const struct doctor_options *o, const struct dr_rules *rules)
+{
+	char last[16] = "", stamp[40];
+	struct timespec pause = { .tv_sec = (time_t)o->watch_seconds };
+
+	pause.tv_nsec = (long)((o->watch_seconds - (double)pause.tv_sec) * 1e9);
+	for (;;) {
+		char before[16];
+		memcpy(before, last, sizeof(before));
+		look(o, rules, last);
+		if (before[0] && strcmp(before, last) != 0) {
+			time_t now = time(NULL);
+			struct tm local;
+			strftime(stamp, sizeof(stamp), "%F %T", localtime_r(&now, &local));
+			fprintf(stderr, "farwarp doctor: %s: %s became %s\n", stamp, before, last);
+		}
+		fflush(stdout);
+		nanosleep(&pause, NULL);
+	}
 }
 
 int
@@ -54,23 +206,35 @@ tool_doctor(int argc, char **argv)
 	static const struct argp argp = { option_table, parse, NULL,
 		"Says whether CUDA works on this machine and, if not, why, who can fix it and how. Works without a GPU, in virtual machines and "
 		"containers; asks the driver in a child process, so a driver that hangs is a finding.\v"
-		"Exit code: 0 CUDA works, 1 a fault was found, 2 could not tell, 64 wrong usage.", NULL, NULL, NULL };
-	struct doctor_options o = { .root = "", .deadline = 30 };
-	struct dr_facts facts;
+		"Exit code: 0 CUDA works, 1 a fault was found, 2 could not tell, 64 wrong usage or a file that cannot be read. With --format nagios: "
+		"0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", NULL, NULL, NULL };
+	struct doctor_options o = { .probe = { .root = "", .deadline = 30 } };
 	char name[] = "farwarp doctor";
 
 	argv[0] = name;
 	argp_err_exit_status = FW_EXIT_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
+	if (!o.format)
+		o.format = &formats[0];
+	const struct dr_rules *rules = dr_rules_builtin();
+	if (!rules)
+		return 2;
 	if (o.list) {
-		for (size_t i = 0; i < dr_rule_count(); i++)
-			printf("%-8s %s\n", dr_rule_at(i)->id, dr_rule_at(i)->title);
+		for (int i = 0; i < rules->count; i++)
+			printf("%-8s %-10s %-7s %s\n", rules->rule[i].id, dr_layer_names[rules->rule[i].layer], dr_state_names[rules->rule[i].state],
+			       rules->rule[i].title);
 		return 0;
 	}
-	dr_probe_machine(&facts, o.root);
-	if (!o.no_driver)
-		dr_probe_driver(&facts.driver, o.deadline);
-	const struct dr_rule *verdict = dr_judge(&facts);
-	(o.json ? dr_report_json : dr_report_text)(&facts, verdict, stdout);
-	return (int)verdict->state;
+	if (o.explain) {
+		const struct dr_rule *rule = dr_rule_find(rules, o.explain);
+		if (!rule) {
+			fprintf(stderr, "farwarp doctor: there is no rule \"%s\"; --list shows them\n", o.explain);
+			return FW_EXIT_USAGE;
+		}
+		dr_report_rule(rule, stdout);
+		return 0;
+	}
+	if (o.watch)
+		watch(&o, rules);
+	return look(&o, rules, NULL);
 }

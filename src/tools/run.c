@@ -227,7 +227,7 @@ set_environment(const struct run_options *o, const char *folder)
 static bool
 choose(const struct run_options *o)
 {
-	struct dr_facts facts;
+	struct dr_quick quick;
 
 	if (o->server) {
 		if (!o->quiet)
@@ -247,23 +247,21 @@ choose(const struct run_options *o)
 			        o->device == DEVICE_SOFT ? "asked for" : "its options were given");
 		return false;
 	}
-	dr_probe_machine(&facts, "");
-	dr_probe_driver(&facts.driver, QUICK_CHECK_SECONDS);
-	const struct dr_rule *verdict = dr_judge(&facts);
-	bool local = strcmp(verdict->id, "OK") == 0;
+	dr_quick_check(&quick, QUICK_CHECK_SECONDS);
+	bool local = quick.works;
 	if (o->device == DEVICE_LOCAL) {
 		if (!o->quiet && local)
-			fprintf(stderr, "farwarp: local GPU %s (asked for)\n", facts.driver.name);
+			fprintf(stderr, "farwarp: local GPU %s (asked for)\n", quick.gpu);
 		else if (!local)
-			fprintf(stderr, "farwarp: local GPU (asked for), though %s: %s\n", verdict->id, verdict->title);
+			fprintf(stderr, "farwarp: local GPU (asked for), though %s: %s\n", quick.id, quick.title);
 		return true;
 	}
 	if (!o->quiet) {
 		if (local)
-			fprintf(stderr, "farwarp: local GPU %s, %s (CUDA works here)\n", facts.driver.name,
+			fprintf(stderr, "farwarp: local GPU %s, %s (CUDA works here)\n", quick.gpu,
 			        o->in_front ? "behind farwarp's library" : "natively");
 		else
-			fprintf(stderr, "farwarp: software GPU, compute capability 8.6 (%s: %s)\n", verdict->id, verdict->title);
+			fprintf(stderr, "farwarp: software GPU, compute capability 8.6 (%s: %s)\n", quick.id, quick.title);
 	}
 	return local;
 }

@@ -20,6 +20,7 @@ enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_WORKER_LEASE, KEY_WORKER_REFUSE, K
 	KEY_KEY, KEY_CLIENT_CA, KEY_SELF_SIGNED, KEY_ALLOW_UID, KEY_DRAIN, KEY_LOG_FORMAT, KEY_MEMORY, KEY_MAX_THREADS, KEY_MAX_HANDLES, KEY_NO_CHECK };
 #define PASSED 40
 #define CHECK_MS 30000
+#define FINDING_SECONDS 3.0 /* how long a step of the driver may take when the doctor looks why it failed */
 #define EXIT_NO_GPU 2
 
 struct serve_options {
@@ -258,20 +259,6 @@ prepare_tls(struct serve_options *o)
 	return true;
 }
 
-/* What the doctor makes of a driver that does not work. */
-static const struct dr_rule *
-judge(const struct sv_check *check)
-{
-	static struct dr_facts facts;
-
-	dr_probe_machine(&facts, "");
-	facts.driver = (struct dr_driver){ .asked = true, .stage = check->answered ? DR_STAGE_DONE : DR_STAGE_INIT, .hung = check->hung,
-		.signal = check->signal, .init_result = (int)check->result, .version = check->version, .count = check->count };
-	if (!check->version && !check->hung && !check->signal)
-		snprintf(facts.driver.dlerror, sizeof(facts.driver.dlerror), "%.200s", check->text);
-	return dr_judge(&facts);
-}
-
 /* Asks the machine's GPU before anybody is served. 0, or an exit status after lines that say what is wrong and how to go on. */
 static int
 choose_backend(struct serve_options *o)
@@ -288,15 +275,17 @@ choose_backend(struct serve_options *o)
 		         { "driver", check.text, 0 });
 		return 0;
 	}
-	const struct dr_rule *verdict = judge(&check);
+	struct dr_quick quick;
+	dr_quick_check(&quick, FINDING_SECONDS);
 	if (o->best) {
-		SV_EVENT("gpu", { "backend", "soft", 0 }, { "finding", verdict->id, 0 }, { "why", verdict->title, 0 });
+		/* The doctor looks at all devices, not at those that --devices names: it may find nothing wrong. */
+		SV_EVENT("gpu", { "backend", "soft", 0 }, { "finding", quick.id, 0 }, { "why", quick.works ? check.text : quick.title, 0 });
 		o->server.backend = SV_BACKEND_SOFT;
 		return 0;
 	}
 	fprintf(stderr, "farwarp serve: the GPU of this machine does not work: %s\n", check.text);
-	if (verdict->state == DR_FAULT)
-		fprintf(stderr, "  %s: %s\n  who can fix it: %s\n", verdict->id, verdict->title, verdict->who);
+	if (quick.fault)
+		fprintf(stderr, "  %s: %s\n  who can fix it: %s\n", quick.id, quick.title, quick.who);
 	fprintf(stderr, "  to go on without it: farwarp serve --backend soft ...; to serve all the same: --no-check\n");
 	return EXIT_NO_GPU;
 }

@@ -38,10 +38,11 @@ class Machine:
     def __init__(self, files=(), links=()):
         self.root = tempfile.mkdtemp()
         os.makedirs(self.root + '/sys/bus/pci/devices')
+        os.makedirs(self.root + '/sys/module')
         os.makedirs(self.root + '/dev')
         for path, text in dict(files).items():
             os.makedirs(os.path.dirname(self.root + path), exist_ok=True)
-            with open(self.root + path, 'w') as stream:
+            with open(self.root + path, 'w', errors='surrogateescape') as stream:
                 stream.write(text)
         for path, target in dict(links).items():
             os.makedirs(os.path.dirname(self.root + path), exist_ok=True)
@@ -62,6 +63,12 @@ class Machine:
 def gpu(address='0000:3b:00.0', device='0x2330', klass='0x030200'):
     base = '/sys/bus/pci/devices/' + address
     return {base + '/vendor': '0x10de\n', base + '/device': device + '\n', base + '/class': klass + '\n'}
+
+
+def other_function():
+    """A PCI function of another vendor: the tree shows a bus."""
+    base = '/sys/bus/pci/devices/0000:00:01.0'
+    return {base + '/vendor': '0x8086\n', base + '/device': '0x1237\n', base + '/class': '0x060000\n'}
 
 
 def driver_link(name, address='0000:3b:00.0'):
@@ -130,7 +137,7 @@ def run_uses_a_healthy_local_gpu_untouched():
         done = farwarp('run', '--', 'sh', '-c', 'echo $LD_LIBRARY_PATH; env | grep -c FARWARP_', env={'LD_LIBRARY_PATH': folder})
         expect(done.stdout == folder + '\n0\n' and 'local GPU Fake H100' in done.stderr, done)
         done = farwarp('run', '--', 'sh', '-c', 'echo $FARWARP_DEVICE', env={'LD_LIBRARY_PATH': folder, 'FAKE_CUDA': 'init=802'})
-        expect(done.stdout == 'soft\n' and '802' in done.stderr, done)
+        expect(done.stdout == 'soft\n' and '(F' in done.stderr, done)
 
 
 @test
@@ -145,23 +152,31 @@ def command_line_basics():
 
 @test
 def doctor_without_a_gpu():
-    with Machine() as machine:
-        ident, code, _ = machine.verdict()
+    with Machine(other_function()) as machine:
+        ident, code, report = machine.verdict()
         expect((ident, code) == ('F001', 1), ident, code)
+        expect({layer['layer']: layer['state'] for layer in report['layers']}['pci'] == 'fault', report['layers'])
 
 
 @test
 def doctor_in_a_container_without_a_gpu():
     with Machine({'/.dockerenv': ''}) as machine:
         expect(machine.verdict()[0] == 'F100')
+    with Machine({**other_function(), '/.dockerenv': ''}) as machine:  # --gpus all would not help here
+        expect(machine.verdict()[0] == 'F001')
 
 
 @test
 def doctor_sees_a_gpu_without_a_module():
-    with Machine(gpu()) as machine:
+    module = '/lib/modules/6.1.0-9-amd64/updates/dkms/nvidia.ko'
+    kernel = {'/proc/sys/kernel/osrelease': '6.1.0-13-amd64\n', '/proc/cpuinfo': 'flags : fpu\n'}
+    with Machine({**gpu(), **kernel, module: ''}) as machine:
         ident, code, report = machine.verdict()
         expect((ident, code) == ('F021', 1), ident)
-        expect(report['facts']['pci'][0]['device'] == '2330')
+        expect(report['facts']['pci']['gpus'][0]['device'] == '0x2330')
+        expect(report['facts']['kernel']['module_files'][0]['running'] is False, report['facts']['kernel'])
+    with Machine({**gpu(), **kernel, module.replace('-9-', '-13-'): '', '/sys/firmware/x': ''}) as machine:
+        expect(machine.verdict()[0] == 'F0A1')
 
 
 @test
@@ -174,9 +189,26 @@ def doctor_sees_vfio_and_nouveau():
 
 @test
 def doctor_counts_only_gpus():
-    # An NVSwitch and a GPU's audio function are NVIDIA's but no GPUs.
-    with Machine({**gpu('0000:01:00.0', '0x22a3', '0x068000'), **gpu('0000:02:00.1', '0x0fbc', '0x040300')}) as machine:
-        expect(machine.verdict()[0] == 'F001')
+    # An NVSwitch, a chipset's bridge and a GPU's audio function are NVIDIA's but no GPUs.
+    with Machine({**gpu('0000:01:00.0', '0x22a3', '0x068000'), **gpu('0000:02:00.1', '0x0fbc', '0x040300'),
+                  **gpu('0000:00:05.0', '0x0448', '0x068000')}) as machine:
+        ident, _, report = machine.verdict()
+        expect(ident == 'F001', ident)
+        expect([len(report['facts']['pci'][k]) for k in ('gpus', 'nvswitches', 'other')] == [0, 1, 2], report['facts']['pci'])
+
+
+@test
+def doctor_reads_a_gpu():
+    base = '/sys/bus/pci/devices/0000:3b:00.0'
+    files = {**gpu(), base + '/resource': '0x00000000f0000000 0x00000000f0ffffff 0x0000000000040200\n'
+             '0x0000006000000000 0x0000007fffffffff 0x000000000014220c\n' + '0x0 0x0 0x0\n' * 5,
+             base + '/config': '\udcde\x100#rest', base + '/power_state': 'D0\n', base + '/current_link_width': '16\n',
+             base + '/aer_dev_fatal': 'Undefined 0\nTOTAL_ERR_FATAL 3\n', base + '/driver_override': '(null)\n'}
+    with Machine(files, driver_link('nvidia')) as machine:
+        got = machine.verdict()[2]['facts']['pci']['gpus'][0]
+        expect(got['bar1_size'] == 128 << 30 and [bar['index'] for bar in got['bars']] == [0, 1], got)
+        expect(got['config_dword'] == '0x233010de' and got['driver'] == 'nvidia' and got['driver_override'] is None, got)
+        expect(got['aer_fatal'] == 3 and got['link']['width'] == 16 and got['power_state'] == 'D0', got)
 
 
 @test
@@ -186,36 +218,110 @@ def doctor_sees_a_container_that_hides_the_gpu():
     with Machine(files, driver_link('nvidia')) as machine:
         ident, _, report = machine.verdict()
         expect(ident == 'F100', ident)
-        expect(report['facts']['module'] == {'loaded': True, 'open': True, 'uvm': False, 'nouveau': False, 'version': '570.195.03'},
-               report['facts']['module'])
+        expect(report['facts']['proc_driver']['version'] == '570.195.03' and report['facts']['proc_driver']['open'] is True)
+        expect(report['facts']['kernel']['modules']['nvidia']['loaded'] is True)
 
 
 @test
 def doctor_and_drivers_that_fail():
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(FAKE, folder + '/libcuda.so.1')
-        for script, ident, code in (('init=0', 'OK', 0), ('init=802', 'F050', 1), ('init=803', 'F073', 1), ('init=804', 'F071', 1),
-                                    ('init=34', 'F072', 1), ('crash=1', 'CRASH', 1), ('hang=1', 'F09B', 1)):
+        shutil.copy(FAKE, folder + '/libcuda.so.1.570.195.03')
+        os.symlink('libcuda.so.1.570.195.03', folder + '/libcuda.so.1')
+        for script, ident, code, step in (
+                ('init=0', 'OK', 0, 'free'), ('init=34', 'F072', 1, 'init'), ('crash=1', 'CRASH', 1, 'init'), ('hang=init', 'F09B', 1, 'init'),
+                ('launch=719', None, 1, 'launch'), ('wrong=1', None, 1, 'free'), ('context=46', None, 1, 'context'), ('hang=launch', 'F09B', 1, 'launch')):
             begin = time.monotonic()
             done = farwarp('doctor', '--json', '--deadline', '1', env={'LD_LIBRARY_PATH': folder, 'FAKE_CUDA': script})
             report = json.loads(done.stdout)
-            expect((report['verdict']['id'], done.returncode) == (ident, code), script, report['verdict'], done.returncode)
+            driver = report['facts']['driver']
+            fired = [report['verdict']['id']] + [finding['id'] for finding in report['findings']]
+            expect(ident is None or ident in fired or ident == 'F09B' and 'F124' in fired, script, fired)
+            expect(driver['last_step'] == step, script, driver['last_step'])
+            expect(driver['works'] is (script == 'init=0'), script, driver)
             expect(time.monotonic() - begin < 20, 'took too long')
-        expect(report['facts']['driver']['hung'] is True and report['facts']['driver']['stage'] == 'cuInit')
+        expect(driver['steps']['launch']['hung'] is True and driver['hang']['step'] == 'launch', driver)
+
+
+@test
+def doctor_tells_a_mask_from_a_missing_gpu():
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(FAKE, folder + '/libcuda.so.1')
+        done = farwarp('doctor', '--json', env={'LD_LIBRARY_PATH': folder, 'FAKE_CUDA': 'masked=1', 'CUDA_VISIBLE_DEVICES': '-1'})
+        report = json.loads(done.stdout)
+        fired = [report['verdict']['id']] + [finding['id'] for finding in report['findings']]
+        expect('F064' in fired and report['facts']['driver']['unmasked']['count'] == 1, fired, report['facts']['driver'])
+
+
+@test
+def doctor_works_on_the_software_gpu():
+    done = farwarp('run', '-q', '-d', 'soft', '--', FARWARP, 'doctor', '--json')
+    report = json.loads(done.stdout)
+    expect((report['verdict']['id'], done.returncode) == ('SOFT', 0), report['verdict'], report['facts']['driver'])
+    expect(report['facts']['driver']['kernel_correct'] is True)
 
 
 @test
 def doctor_reports_text_with_the_cause_first():
-    with Machine(gpu()) as machine:
+    with Machine(other_function()) as machine:
         first = farwarp('doctor', '--root', machine.root).stdout.split('\n')[0]
-        expect(first.startswith('F021: ') and len(first) < 100 and '\033' not in first, first)
+        expect(first.startswith('F001: ') and ' -> ' in first and len(first) <= 80 and '\033' not in first, first)
 
 
 @test
 def doctor_refuses_bad_options():
-    for bad in (['--deadline', '0'], ['--deadline', 'x'], ['extra'], ['--nonsense']):
+    for bad in (['--deadline', '0'], ['--deadline', 'x'], ['extra'], ['--nonsense'], ['--format', 'xml'], ['--redact'], ['--python', 'x'], ['--replay', 'x', '--quick'],
+                ['--explain', 'F000'], ['--replay', '/nonexistent'], ['--replay', 'x', '--watch'], ['--watch=0']):
         expect(farwarp('doctor', *bad).returncode == 64, bad)
     expect('F001' in farwarp('doctor', '--list').stdout)
+    expect('unless' in farwarp('doctor', '--explain', 'F051').stdout)
+
+
+@test
+def doctor_records_and_replays():
+    with tempfile.TemporaryDirectory() as folder:
+        path = folder + '/facts.json'
+        live = farwarp('doctor', '--json', '--record', path)
+        again = farwarp('doctor', '--json', '--replay', path)
+        expect(json.loads(live.stdout) == json.loads(again.stdout) and live.returncode == again.returncode, 'replay differs')
+        host = os.uname().nodename
+        environment = {'USER': 'ada', 'HOME': '/home/ada', 'CUDA_VISIBLE_DEVICES': 'GPU-01234567-89ab-cdef-0123-456789abcdef',
+                       'NCCL_SOCKET_IFNAME': '=10.20.30.40', 'OLLAMA_HOST': 'http://' + host + ':1'}
+        farwarp('doctor', '--record', path, '--redact', env=environment)
+        text = open(path).read()
+        for secret in ('ada', '01234567-89ab', '10.20.30.40'):
+            expect(secret not in text, secret)
+        env = json.loads(text)['env']
+        expect(env['USER'] == 'user-1' and env['HOME'] == '/home/user-1' and env['OLLAMA_HOST'] == 'http://host-1:1', env)
+        expect(json.loads(text)['platform']['host'] == 'host-1', 'the host is named')
+        with open(path, 'w') as stream:
+            stream.write('{\n  "farwarp_facts": 1,\n  "pci": [,]\n}\n')
+        done = farwarp('doctor', '--replay', path)
+        expect(done.returncode == 64 and 'facts.json:3:' in done.stderr, done.stderr)
+        for wrong in ('{}', '{"farwarp_facts": 2}', '[]', '{"farwarp_facts": 1, "pci..x": 3}', '{"base": "../x"}'):
+            with open(path, 'w') as stream:
+                stream.write(wrong)
+            expect(farwarp('doctor', '--replay', path).returncode == 64, wrong)
+
+
+@test
+def doctor_formats():
+    machines = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'machines')
+    for machine, ident, works in (('healthy-h100-vm', 'OK', 1), ('seed-000', 'F051', 0)):
+        path = os.path.join(machines, machine + '.json')
+        for name, codes in (('nagios', (0, 2)), ('npd', (0, 1)), ('slurm', (0, 1)), ('prometheus', (0, 1)), ('html', (0, 1)), ('json', (0, 1))):
+            done = farwarp('doctor', '--replay', path, '--format', name)
+            expect(done.returncode == codes[0 if works else 1] and ident in done.stdout, name, done)
+            if name in ('nagios', 'npd', 'slurm'):
+                expect(done.stdout.count('\n') == 1, name, done.stdout)
+        npd = farwarp('doctor', '--replay', path, '--format', 'npd').stdout
+        expect(len(npd.rstrip('\n')) <= 80, npd)
+        expect('farwarp_doctor_works %d\n' % works in farwarp('doctor', '--replay', path, '--format', 'prometheus').stdout)
+        page = farwarp('doctor', '--replay', path, '--format', 'html').stdout
+        expect('viewport' in page and 'http-equiv' not in page and '<script' not in page and 'src=' not in page and 'href=' not in page)
+    warned = farwarp('doctor', '--replay', os.path.join(machines, 'F112.json'), '--format', 'nagios')
+    expect(warned.returncode == 1 and warned.stdout.startswith('WARNING - F112'), warned)
+    unknown = farwarp('doctor', '--replay', os.path.join(machines, 'UNKNOWN.json'))
+    expect(unknown.returncode == 2, unknown)
 
 
 def main():

@@ -1,0 +1,199 @@
+/*
+ * A libcuda.so.1 for tests that says what FAKE_CUDA tells it, separated by commas: "init=802", "context=46", "launch=719", "count=0",
+ * "name=TEXT", "crash=1", "hang=init" or "hang=launch", "wrong=1" (the kernel's results), "masked=1" (CUDA_VISIBLE_DEVICES hides all).
+ * It has the symbols that the doctor asks, and "runs" the doctor's own kernel.
+ */
+#include <stdint.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+static const char *
+setting(const char *name)
+{
+	static char value[64];
+	const char *script = getenv("FAKE_CUDA");
+	size_t length = strlen(name);
+
+	for (; script && *script; script += strcspn(script, ","), script += *script == ',')
+		if (strncmp(script, name, length) == 0 && script[length] == '=') {
+			snprintf(value, sizeof(value), "%.*s", (int)strcspn(script + length + 1, ","), script + length + 1);
+			return value;
+		}
+	return NULL;
+}
+
+static void
+hang(const char *where)
+{
+	const char *asked = setting("hang");
+
+	while (asked && strcmp(asked, where) == 0)
+		pause();
+}
+
+static int
+result(const char *of)
+{
+	return setting(of) ? (int)strtol(setting(of), NULL, 10) : 0;
+}
+
+EXPORT int cuInit(unsigned flags);
+int
+cuInit(unsigned flags)
+{
+	(void)flags;
+	hang("init");
+	if (setting("crash"))
+		raise(SIGSEGV);
+	if (setting("masked") && getenv("CUDA_VISIBLE_DEVICES"))
+		return 100;
+	return result("init");
+}
+
+EXPORT int cuDriverGetVersion(int *version);
+int
+cuDriverGetVersion(int *version)
+{
+	*version = 12080;
+	return 0;
+}
+
+EXPORT int cuDeviceGetCount(int *count);
+int
+cuDeviceGetCount(int *count)
+{
+	*count = setting("count") ? (int)strtol(setting("count"), NULL, 10) : 1;
+	return 0;
+}
+
+EXPORT int cuDeviceGetName(char *name, int size, int device);
+int
+cuDeviceGetName(char *name, int size, int device)
+{
+	(void)device;
+	snprintf(name, (size_t)size, "%s", setting("name") ? setting("name") : "Fake H100");
+	return 0;
+}
+
+EXPORT int cuDeviceGet(int *device, int ordinal);
+int
+cuDeviceGet(int *device, int ordinal)
+{
+	*device = ordinal;
+	return 0;
+}
+
+EXPORT int cuDevicePrimaryCtxRelease_v2(int device);
+int
+cuDevicePrimaryCtxRelease_v2(int device)
+{
+	(void)device;
+	return 0;
+}
+
+EXPORT int cuDevicePrimaryCtxRetain(void **context, int device);
+int
+cuDevicePrimaryCtxRetain(void **context, int device)
+{
+	*context = (char *)0x7f0000000000 + 64 * device;
+	return result("context");
+}
+
+EXPORT int cuCtxSetCurrent(void *context);
+int
+cuCtxSetCurrent(void *context)
+{
+	(void)context;
+	return 0;
+}
+
+EXPORT int cuMemGetInfo_v2(size_t *free_bytes, size_t *total);
+int
+cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
+{
+	*free_bytes = 1 << 20;
+	*total = 1 << 21;
+	return result("mem_info");
+}
+
+EXPORT int cuMemAlloc_v2(uint64_t *address, size_t size);
+int
+cuMemAlloc_v2(uint64_t *address, size_t size)
+{
+	*address = (uint64_t)(uintptr_t)malloc(size);
+	return result("alloc");
+}
+
+EXPORT int cuMemFree_v2(uint64_t address);
+int
+cuMemFree_v2(uint64_t address)
+{
+	free((void *)(uintptr_t)address);
+	return 0;
+}
+
+EXPORT int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t size);
+int
+cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t size)
+{
+	memcpy((void *)(uintptr_t)to, from, size);
+	return result("copy");
+}
+
+EXPORT int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t size);
+int
+cuMemcpyDtoH_v2(void *to, uint64_t from, size_t size)
+{
+	memcpy(to, (const void *)(uintptr_t)from, size);
+	return 0;
+}
+
+EXPORT int cuModuleLoadData(void **module, const void *image);
+int
+cuModuleLoadData(void **module, const void *image)
+{
+	*module = (void *)(uintptr_t)image;
+	return result("module");
+}
+
+EXPORT int cuModuleGetFunction(void **function, void *module, const char *name);
+int
+cuModuleGetFunction(void **function, void *module, const char *name)
+{
+	(void)name;
+	*function = module;
+	return 0;
+}
+
+EXPORT int cuModuleUnload(void *module);
+int
+cuModuleUnload(void *module)
+{
+	(void)module;
+	return 0;
+}
+
+EXPORT int cuCtxSynchronize(void);
+int
+cuCtxSynchronize(void)
+{
+	return 0;
+}
+
+EXPORT int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *stream, void **arguments, void **extra);
+int
+cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *stream, void **arguments, void **extra)
+{
+	int32_t *numbers = (int32_t *)(uintptr_t)*(uint64_t *)arguments[0];
+
+	(void)function, (void)gy, (void)gz, (void)by, (void)bz, (void)shared, (void)stream, (void)extra;
+	hang("launch");
+	for (unsigned i = 0; i < gx * bx; i++)
+		numbers[i] = numbers[i] * 3 + (int32_t)i + (setting("wrong") ? 1 : 0);
+	return result("launch");
+}
