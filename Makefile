@@ -5,7 +5,7 @@
 #   make check    install what is missing, build, run all tests
 #   make check-real   more real programs and NVIDIA's libraries (fetches them from PyPI into build/)
 #   make check-clients   llama.cpp and PyTorch, unmodified (fetches some 6 GB into build/)
-#   make check-gpu    the same tests on this machine's own GPU and driver
+#   make check-gpu    the tests on this machine's own GPU: natively, behind farwarp's library, behind farwarp serve (skips without one)
 #   make soak         behind farwarp serve: every suite, hundreds of deaths and silent links, millions of messages that no honest client sends
 #   make check-vm     eight clients at once, and a client in a virtual machine (qemu without KVM) over its network
 #   make asan, make tsan, make fuzz, make bench, make clean
@@ -47,7 +47,7 @@ check-clients: all
 	@python3 tests/real/clients/run.py --build $(BUILD)
 
 check-gpu: all
-	@python3 tests/real/run.py --build $(BUILD) --native
+	@python3 tests/gpu/run.py --build $(BUILD)
 
 check-vm: all
 	@python3 tests/e2e/places.py --build $(BUILD) crowd vm

@@ -4,9 +4,14 @@
  */
 #include "image.h"
 
-#include <lz4.h>
 #include <stdlib.h>
+
+#ifdef FARWARP_LZ4
+#include <lz4.h>
+#endif
+#ifdef FARWARP_ZSTD
 #include <zstd.h>
+#endif
 
 /* LZ4 cannot expand more than this: a length byte of 255 adds 255 bytes. */
 #define LZ4_RATIO 256
@@ -28,14 +33,35 @@ check_size(const struct img_entry *entry, struct img_error *error)
 	return 0;
 }
 
+/* Whether this build can read that. */
+static bool
+is_known(enum img_compression compression)
+{
+#ifndef FARWARP_LZ4
+	if (compression == IMG_LZ4)
+		return false;
+#endif
+#ifndef FARWARP_ZSTD
+	if (compression == IMG_ZSTD)
+		return false;
+#endif
+	return compression != IMG_RAW;
+}
+
 static bool
 inflate(const struct img_entry *entry, char *out)
 {
+#ifdef FARWARP_LZ4
 	if (entry->compression == IMG_LZ4) {
 		int got = LZ4_decompress_safe((const char *)entry->payload, out, (int)entry->payload_size, (int)entry->size);
 		return got >= 0 && (uint64_t)got == entry->size;
 	}
-	return ZSTD_decompress(out, entry->size, entry->payload, entry->payload_size) == entry->size;
+#endif
+#ifdef FARWARP_ZSTD
+	if (entry->compression == IMG_ZSTD)
+		return ZSTD_decompress(out, entry->size, entry->payload, entry->payload_size) == entry->size;
+#endif
+	return false;
 }
 
 enum img_status
@@ -44,6 +70,10 @@ img_entry_read(const struct img_entry *entry, struct img_payload *payload, struc
 	if (entry->compression == IMG_RAW) {
 		*payload = (struct img_payload){ .data = (const char *)entry->payload, .size = entry->payload_size };
 		return IMG_OK;
+	}
+	if (!is_known(entry->compression)) {
+		img_fail(error, "a fat binary entry is compressed with %s, and this farwarp was built without it", entry->compression == IMG_LZ4 ? "LZ4" : "zstd");
+		return IMG_INVALID;
 	}
 	if (check_size(entry, error))
 		return IMG_INVALID;

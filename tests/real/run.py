@@ -2,11 +2,12 @@
 """
 Real CUDA programs, compiled by nvcc, run on farwarp: the suite `real`.
 
-    run.py --build build [--all] [--native | --server unix|tcp] [NAME ...]
+    run.py --build build [--all] [--native | --server unix|tcp | --front] [NAME ...]
 
 Each row of PROGRAMS is one program compiled and run one way. Without --all the rows that are quick to compile run; --all adds the rest
 and fetches what comes from PyPI (fetch.sh). --native runs on this machine's own driver instead, --server on the software GPU of a
-`farwarp serve` of its own. Programs print TAP; this script prints
+`farwarp serve` of its own, --front with farwarp's library in front of what the environment names (FARWARP_DEVICE, FARWARP_SERVER).
+Programs print TAP; this script prints
 one TAP line a row, and what failed. Binaries are cached in BUILD/real by a hash of sources, flags and compiler.
 """
 import argparse
@@ -172,7 +173,7 @@ class Servers:
 class Runner:
     def __init__(self, options):
         self.build = os.path.abspath(options.build)
-        self.native = options.native
+        self.native, self.front = options.native, options.front
         self.servers = Servers(self.build, options.server) if options.server else None
         self.cache = os.path.join(self.build, "real")
         os.makedirs(self.cache, exist_ok=True)
@@ -216,7 +217,10 @@ class Runner:
         env = dict(os.environ)
         folders = [os.path.join(self.packages[p], "lib") for p in self.packages]
         toolkit = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(self.nvcc))), "lib64")
-        if not self.native:
+        if self.front:
+            env.update(row.env)
+            folders.insert(0, os.path.join(self.build, "lib"))
+        elif not self.native:
             env.update(row.env)
             env.setdefault("FARWARP_SOFT_MEM", "2G")
             env.update(sanitizer.environment(self.build))
@@ -255,6 +259,7 @@ def main():
     parser.add_argument("--all", action="store_true", help="the slow rows too; fetches what is missing from PyPI")
     parser.add_argument("--native", action="store_true", help="on this machine's own GPU and driver")
     parser.add_argument("--server", choices=("unix", "tcp"), help="behind farwarp serve")
+    parser.add_argument("--front", action="store_true", help="with farwarp's library in front of a GPU")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("names", nargs="*", help="rows whose names begin so")
     options = parser.parse_args()
@@ -266,7 +271,7 @@ def main():
     runner = Runner(options)
     rows = [r for r in PROGRAMS if (options.all or not r.slow or options.names) and
             (not options.names or any(r.name.startswith(n) for n in options.names))]
-    if options.native:
+    if options.native or options.front:
         rows = [r for r in rows if r.name == "clusters" or
                 not (r.through or r.name == "machine code alone" or any(k.startswith("FARWARP") for k in r.env))]
     print(f"1..{len(rows)}", flush=True)

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""
+The suites on this machine's own GPU: on its driver alone (native), with farwarp's library in front of it (direct), and behind farwarp serve
+--backend native over unix and TCP. In TAP; without a GPU that works everything is a skip that says why.
+
+    run.py --build BUILD [--ways native,direct,unix,tcp] [--no-real]
+
+FARWARP_NATIVE_LIBRARY names another driver, as everywhere: the software GPU of BUILD/tests/native plays one where there is no GPU.
+"""
+import argparse
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+EXAMPLES = ("vector_add", "matmul", "reduction", "histogram", "mandelbrot")
+SUITES = ("memory", "stream", "launch", "graph", "ipc")
+GOLDEN = ("memory", "atomics", "warp", "barriers", "calls", "control_flow", "shfl_old", "special")
+# What asks for the software GPU itself: its size, its threads, its options, its messages.
+SOFT_ONLY = {"memory": {"accounting"}, "launch": {"clusters", "threads_appear_when_needed"}}
+# What a driver behind a server does not do: see "Behind a real driver" in docs/bridge.md.
+NOT_THERE = {"memory": {"batch_copies", "host_memory", "managed", "pointer_attributes", "reset_frees_everything"},
+             "graph": {"capture_forks_and_joins", "every_kind_of_node", "memory_nodes"}}
+NOT_OVER = {"unix": NOT_THERE,
+            "tcp": dict(NOT_THERE, memory=NOT_THERE["memory"] | {"virtual_memory"}, stream={"memory_operations"}, ipc={"pool", "virtual_memory"})}
+results = []
+
+
+def report(name, good, *why, skip=None):
+    results.append(good)
+    for line in why if not good else ():
+        print("#", str(line)[:300])
+    print("%sok %d - %s%s" % ("" if good else "not ", len(results), name, " # SKIP " + skip if skip else ""), flush=True)
+
+
+def run(command, environment, seconds=300):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds, env=dict(os.environ, **environment),
+                              stdin=subprocess.DEVNULL)
+        return done.returncode, done.stdout, done.stderr
+    except subprocess.TimeoutExpired as e:
+        return "no end after %d s" % seconds, str(e.stdout or "")[-500:], ""
+
+
+def tap(name, command, environment, without=()):
+    code, out, err = run(command, environment)
+    lines = out.splitlines()
+    failed = {l.split(" - ", 1)[1] for l in lines if l.startswith("not ok ")} - set(without)
+    passed = [l for l in lines if l.startswith("ok ")]
+    # A program that leaves out what is not for a GPU ends with 1 all the same.
+    report("%s, %d tests" % (name, len(passed)), bool(passed) and not failed and code in (0, 1), code, sorted(failed), err[-500:],
+           *[l for l in lines if l.startswith("#")][:8])
+
+
+def real_programs(build, way, environment, option):
+    code, out, err = run([sys.executable, os.path.join(HERE, "../real/run.py"), "--build", build, option], environment, 3000)
+    if "1..0 # SKIP" in out:
+        report("%s: real programs" % way, True, skip=out.split("# SKIP", 1)[1].strip())
+        return
+    failed = [l for l in out.splitlines() if l.startswith("not ok")]
+    report("%s: real programs, %d" % (way, out.count("\nok ")), code == 0 and "\nok " in out, code, *failed[:20], err[-500:])
+
+
+def suites(build, way, environment):
+    library = os.path.join(build, "lib/libcuda.so.1")
+    front = dict(environment, LD_LIBRARY_PATH=os.path.join(build, "lib") + ":" + os.environ.get("LD_LIBRARY_PATH", ""))
+    for name in EXAMPLES:
+        code, out, err = run([os.path.join(build, "examples", name)], front)
+        report("%s: %s" % (way, name), code == 0 and "right" in out, code, out, err)
+    for suite in SUITES:
+        without = SOFT_ONLY.get(suite, set()) | NOT_OVER.get(way, {}).get(suite, set())
+        tap("%s: device %s" % (way, suite), [os.path.join(build, "tests/device/test_device_" + suite)], dict(environment, LIBCUDA=library), without)
+    tap("%s: golden kernels" % way, [os.path.join(build, "tests/ptx/ptx_golden"), *[os.path.join(HERE, "../ptx/golden", g + ".ptx") for g in GOLDEN]],
+        dict(environment, FARWARP_TEST_LIBCUDA=library))
+
+
+class Server:
+    def __init__(self, build, *addresses):
+        self.log = tempfile.TemporaryFile("w+")
+        command = [os.path.join(build, "farwarp"), "serve", "--backend", "native"]
+        for address in addresses:
+            command += ["--listen", address]
+        self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log, stdin=subprocess.DEVNULL)
+        end = time.monotonic() + 60
+        while "listening" not in self.text() and self.process.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--ways", default="native,direct,unix,tcp")
+    parser.add_argument("--no-real", action="store_true", help="without the programs that nvcc compiles")
+    options = parser.parse_args()
+    build, ways = os.path.abspath(options.build), options.ways.split(",")
+    for name in ("FARWARP_SERVER", "FARWARP_TOKEN", "FARWARP_DEVICE", "FARWARP_LOG"):
+        os.environ.pop(name, None)
+    with tempfile.TemporaryDirectory() as folder:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        addresses = {"unix": "unix:" + os.path.join(folder, "gpu.sock"), "tcp": "tcp:127.0.0.1:%d" % port}
+        server = Server(build, *addresses.values())
+        if server.process.poll() is not None:
+            why = re.sub(r"\s+", " ", server.text().split("farwarp serve: ", 1)[-1].splitlines()[0]) if server.text() else "farwarp serve ended"
+            if server.process.returncode == 2: # its quick check
+                for way in ways:
+                    report("%s: all" % way, True, skip=why)
+            else:
+                report("farwarp serve --backend native begins", False, server.text())
+        else:
+            print("# " + server.text().splitlines()[0])
+            for way in ways:
+                environment = {"FARWARP_DEVICE": "native"} if way == "direct" else {"FARWARP_SERVER": addresses.get(way, "")}
+                if way != "native":
+                    suites(build, way, environment)
+                if not options.no_real:
+                    real_programs(build, way, environment if way != "native" else {}, "--native" if way == "native" else "--front")
+            report("the server ends quietly", server.stop() == 0 and "signal=" not in server.text().replace("stopped signal=15", ""), server.text()[-1000:])
+    print("1..%d" % len(results))
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
