@@ -16,6 +16,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "client/remote.h"
@@ -78,7 +79,7 @@ open_file(void)
 	struct rm_request r;
 
 	file = memfd_create("farwarp-managed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (file < 0 || ftruncate(file, (off_t)space.size) != 0 || fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+	if (file < 0 || fw_file_resize(file, space.size) != 0 || fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
 		return false;
 	if (!wire_can_share(rm_link()) || !wire_share(rm_link(), file, space.size, FILE_TAG))
 		return true;

@@ -82,6 +82,9 @@ def say(good, text, *why):
 
 
 def run_suite(suite, kind, address, build):
+    if not os.path.exists(os.path.join(build, "tests", suite.program)):
+        say(True, "%s: %s # SKIP not in this build" % (kind, suite.name))
+        return
     library = os.path.join(build, "lib/libcuda.so.1")
     environment = dict(os.environ, LIBCUDA=library, FARWARP_TEST_LIBCUDA=library, FARWARP_SERVER=address, FARWARP_LOG="error:/dev/null",
                        **sanitizer.environment(build))

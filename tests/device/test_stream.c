@@ -163,11 +163,15 @@ TEST(destroyed_stream_goes_on)
 	CHECK_INT(out, 9);
 }
 
+static pthread_barrier_t all_there;
+
 static void *
 per_thread(void *user)
 {
 	CUcontext ctx = user;
 	unsigned long long id = 0;
+
+	pthread_barrier_wait(&all_there); /* an id may come again when its thread has ended */
 
 	OK(CU(cuCtxSetCurrent)(ctx));
 	OK(CU(cuStreamGetId)(CU_STREAM_PER_THREAD, &id));
@@ -183,6 +187,7 @@ TEST(per_thread_streams)
 
 	gpu_start();
 	OK(CU(cuCtxGetCurrent)(&ctx));
+	pthread_barrier_init(&all_there, NULL, 4);
 	for (int i = 0; i < 4; i++)
 		pthread_create(&threads[i], NULL, per_thread, ctx);
 	for (int i = 0; i < 4; i++)

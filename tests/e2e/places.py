@@ -151,14 +151,19 @@ def on_hosts(place, names):
     FarServer.namespace = names[0]
     there = ("ip", "netns", "exec", names[1])
     identity = os.path.join(place.scratch, "identity")
-    server = FarServer(place.build, ["tcp:10.77.99.1:7749", "tls:10.77.99.1:7750"], "--insecure", "--self-signed", identity)
+    tls = subprocess.run([os.path.join(place.build, "farwarp"), "serve", "--self-signed", identity], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = FarServer(place.build, ["tcp:10.77.99.1:7749"] + (["tls:10.77.99.1:7750"] if tls.returncode == 0 else []), "--insecure",
+                       *(["--self-signed", identity] if tls.returncode == 0 else []))
     try:
         pin = re.search(r"sha256:[0-9a-fA-F:]+", server.text())
-        check("hosts: the server listens on both", server.process.poll() is None, server.text()[-400:])
+        check("hosts: the server listens", server.process.poll() is None, server.text()[-400:])
         for name, address, environment in (("tcp", "tcp:10.77.99.1:7749", {}), ("tls", "tls:10.77.99.1:7750", {})):
             if name == "tls":
+                if tls.returncode:
+                    skip("hosts: tls", "this build has no TLS")
+                    continue
+                check("hosts: tls: the fingerprint is told", pin, server.text()[-200:])
                 if not pin:
-                    skip("hosts: tls", "no fingerprint: " + server.text()[-200:])
                     continue
                 environment = {"FARWARP_TLS_PIN": pin[0]}
             began = time.monotonic()
