@@ -21,13 +21,14 @@
 
 #include "doctor/doctor.h"
 #include "tools/run.h"
+#include "wire/wire.h"
 
 #define QUICK_CHECK_SECONDS 10.0
 
 static const struct argp_option option_table[] = {
 	{ "device", 'd', "soft|local|native", 0, "the software GPU, this machine's own, or that with farwarp's library in front (default: the best there is)", 0 },
 	{ "backend", 'b', NULL, OPTION_ALIAS, NULL, 0 },
-	{ "server", 'S', "ADDRESS", 0, "a GPU behind farwarp serve: unix:PATH, tcp:HOST[:PORT], vsock:CID:PORT (or FARWARP_SERVER)", 0 },
+	{ "server", 'S', "ADDRESS", 0, "a GPU behind farwarp serve: unix:PATH, tls:HOST[:PORT], tcp:HOST[:PORT], vsock:CID:PORT (or FARWARP_SERVER)", 0 },
 	{ "cc", 'c', "N.M", 0, "compute capability of the software GPU, 7.5 to 12.1 (default 8.6)", 0 },
 	{ "mem", 'm', "SIZE", 0, "memory of the software GPU, as 512M or 8G (default: three quarters of RAM)", 0 },
 	{ "sms", 's', "N", 0, "multiprocessors that the software GPU reports (default: from the CPU cores)", 0 },
@@ -67,6 +68,30 @@ is_capability(const char *text)
 	unsigned major, minor;
 	char rest;
 	return sscanf(text, "%2u.%1u%c", &major, &minor, &rest) == 2 && major * 10 + minor >= 75 && major * 10 + minor <= 121;
+}
+
+static bool
+names_a_device(const struct run_options *o)
+{
+	return o->device != DEVICE_BEST || o->cc || o->mem || o->sms || o->threads;
+}
+
+/* The server that is asked for, by --server or else by FARWARP_SERVER; options that name another GPU come before the environment. */
+static void
+find_server(struct run_options *o, struct argp_state *state)
+{
+	const char *server = getenv("FARWARP_SERVER");
+	struct wire_address address;
+	char error[256];
+
+	if (o->asked && names_a_device(o))
+		argp_error(state, "--server names a GPU elsewhere: --device and the options of the software GPU are given to farwarp serve");
+	if (!o->asked && server && *server) {
+		o->overruled = names_a_device(o);
+		o->server = o->overruled ? NULL : server;
+	}
+	if (o->server && !wire_address_parse(o->server, &address, error))
+		argp_error(state, "%s: %s", o->asked ? "--server" : "FARWARP_SERVER", error);
 }
 
 static error_t
@@ -109,12 +134,7 @@ parse(int key, char *arg, struct argp_state *state)
 		o->quiet = true;
 		break;
 	case ARGP_KEY_END:
-		if (o->asked && (o->device != DEVICE_BEST || o->cc || o->mem || o->sms || o->threads))
-			argp_error(state, "--server names a GPU elsewhere: the options of the software GPU are given to farwarp serve");
-		if (!o->server && o->device == DEVICE_BEST && !o->cc && !o->mem && !o->sms && !o->threads) {
-			const char *server = getenv("FARWARP_SERVER");
-			o->server = server && *server ? server : NULL;
-		}
+		find_server(o, state);
 		break;
 	case ARGP_KEY_ARGS:
 		o->program = state->argv + state->next;
@@ -227,6 +247,7 @@ set_environment(const struct run_options *o, const char *folder)
 static bool
 choose(const struct run_options *o)
 {
+	const char *asked = o->overruled ? "asked for, in place of the server in FARWARP_SERVER" : "asked for";
 	struct dr_quick quick;
 
 	if (o->server) {
@@ -236,24 +257,22 @@ choose(const struct run_options *o)
 	}
 	if (o->device == DEVICE_NATIVE) {
 		if (!o->quiet)
-			fprintf(stderr, "farwarp: local GPU behind farwarp's library (asked for)\n");
+			fprintf(stderr, "farwarp: local GPU behind farwarp's library (%s)\n", asked);
 		return false;
 	}
-	bool wants_soft = o->cc || o->mem || o->sms || o->threads;
-
-	if (o->device == DEVICE_SOFT || (o->device == DEVICE_BEST && wants_soft)) {
+	if (o->device == DEVICE_SOFT || (o->device == DEVICE_BEST && names_a_device(o))) {
 		if (!o->quiet)
 			fprintf(stderr, "farwarp: software GPU, compute capability %s (%s)\n", o->cc ? o->cc : "8.6",
-			        o->device == DEVICE_SOFT ? "asked for" : "its options were given");
+			        o->device == DEVICE_SOFT || o->overruled ? asked : "its options were given");
 		return false;
 	}
 	dr_quick_check(&quick, QUICK_CHECK_SECONDS);
 	bool local = quick.works;
 	if (o->device == DEVICE_LOCAL) {
 		if (!o->quiet && local)
-			fprintf(stderr, "farwarp: local GPU %s (asked for)\n", quick.gpu);
+			fprintf(stderr, "farwarp: local GPU %s (%s)\n", quick.gpu, asked);
 		else if (!local)
-			fprintf(stderr, "farwarp: local GPU (asked for), though %s: %s\n", quick.id, quick.title);
+			fprintf(stderr, "farwarp: local GPU (%s), though %s: %s\n", asked, quick.id, quick.title);
 		return true;
 	}
 	if (!o->quiet) {

@@ -10,6 +10,7 @@ struct run_options {
 	enum { DEVICE_BEST, DEVICE_SOFT, DEVICE_LOCAL, DEVICE_NATIVE } device;
 	const char *server; /* --server or FARWARP_SERVER */
 	bool asked;         /* by --server */
+	bool overruled;     /* FARWARP_SERVER is set, and other options name a GPU */
 	const char *cc, *mem, *sms, *threads;
 	bool quiet;
 	bool in_front;      /* a local GPU is used behind farwarp's library, not natively */

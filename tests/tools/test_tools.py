@@ -141,6 +141,61 @@ def run_uses_a_healthy_local_gpu_untouched():
 
 
 @test
+def run_goes_to_a_server():
+    for address in ('unix:/run/x.sock', 'tcp:gpu-host', 'tcp:[::1]:7749', 'vsock:2:7749', 'vsock:2'):
+        for arguments, env, why in ((['--server', address], {}, 'asked for'), (['--server', address], {'FARWARP_SERVER': 'unix:/other'}, 'asked for'),
+                                    ([], {'FARWARP_SERVER': address}, 'FARWARP_SERVER')):
+            done = farwarp('run', *arguments, '--', 'sh', '-c', 'echo $FARWARP_SERVER; echo $LD_LIBRARY_PATH', env=env)
+            server, path = done.stdout.split('\n')[:2]
+            expect(server == address and os.path.exists(path + '/libcuda.so.1'), done)
+            expect(done.stderr == 'farwarp: GPU behind the server %s (%s)\n' % (address, why), done.stderr)
+
+
+@test
+def run_refuses_bad_addresses():
+    for bad in ('nonsense', 'tcp:', 'tcp:host:99999', 'tcp:host:0', 'tcp:[::1', 'unix:', 'unix:' + 200 * 'x', 'vsock:', 'vsock:x:1', 'vsock:2:',
+                'vsock:2:x', 'vsock:-1:1', 'vsock:4294967296:1', 'vsock:2:4294967295', 'vsock:2:1:1'):
+        for done in (farwarp('run', '--server', bad, '--', 'echo', 'ran'), farwarp('run', '--', 'echo', 'ran', env={'FARWARP_SERVER': bad})):
+            expect(done.returncode == 64 and done.stdout == '' and '"' in done.stderr and done.stderr.count('SERVER: ') + done.stderr.count('--server: ') == 1,
+                   bad, done)
+
+
+@test
+def run_puts_options_before_the_environment():
+    env = {'FARWARP_SERVER': 'unix:/nowhere/x.sock'}
+    for options in (['--device', 'soft'], ['--cc', '9.0'], ['--threads', '2']):
+        done = farwarp('run', *options, '--', 'sh', '-c', 'echo $FARWARP_DEVICE $FARWARP_SERVER', env=env)
+        expect(done.stdout == 'soft\n' and 'in place of the server in FARWARP_SERVER' in done.stderr, done)
+    for options in (['--device', 'soft'], ['--device', 'local'], ['--cc', '9.0']):
+        expect(farwarp('run', '--server', 'unix:/x', *options, '--', 'true').returncode == 64, options)
+    expect('server' not in farwarp('run', '--', 'true', env={'FARWARP_SERVER': ''}).stderr)
+
+
+@test
+def run_never_goes_elsewhere_when_its_server_is_dead():
+    program = os.path.join(os.path.dirname(FARWARP), 'examples/vector_add')
+    for address in ('unix:/nowhere/x.sock', 'tcp:127.0.0.1:1'):
+        for arguments, env in ((['--server', address], {}), ([], {'FARWARP_SERVER': address})):
+            done = farwarp('run', *arguments, '--', program, env=env)
+            expect(done.returncode == 1 and 'right' not in done.stdout and done.stderr.count('cannot reach the server ' + address) == 1, done)
+
+
+@test
+def run_says_what_it_chose_and_why_in_one_line():
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(FAKE, folder + '/libcuda.so.1')
+        path = {'LD_LIBRARY_PATH': folder}
+        for options, env, says in (([], path, 'local GPU Fake H100'), ([], dict(path, FAKE_CUDA='init=802'), 'software GPU, compute capability 8.6 (F'),
+                                   (['-d', 'local'], path, 'local GPU Fake H100'), (['-d', 'local'], dict(path, FAKE_CUDA='init=999'), 'though F'),
+                                   (['-d', 'native'], path, 'behind farwarp'), (['-d', 'soft'], path, 'software GPU, compute capability 8.6 (asked for)'),
+                                   (['--cc', '9.0'], path, 'capability 9.0 (its options were given)')):
+            done = farwarp('run', *options, '--', 'true', env=env)
+            expect(done.returncode == 0 and says in done.stderr and done.stderr.count('\n') == 1, options, env, done)
+            expect(farwarp('run', '-q', *options, '--', 'true', env=env).stderr.startswith('farwarp: local GPU (asked for), though')
+                   if 'though' in says else not farwarp('run', '-q', *options, '--', 'true', env=env).stderr, options)
+
+
+@test
 def command_line_basics():
     expect(farwarp('--help').returncode == 0 and 'doctor' in farwarp('--help').stdout)
     expect(farwarp('--version').stdout.startswith('farwarp '))
