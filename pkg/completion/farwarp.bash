@@ -69,11 +69,11 @@ _farwarp() {
 		esac ;;
 	doctor)
 		case $previous in
-		--root|-r) COMPREPLY=($(compgen -d -- "$current")) ;;
+		--root|-r|--driver) COMPREPLY=($(compgen -d -- "$current")) ;;
 		--record|--replay) COMPREPLY=($(compgen -f -- "$current")) ;;
 		--format) COMPREPLY=($(compgen -W 'text json html nagios npd prometheus slurm' -- "$current")) ;;
 		--deadline|-t|--explain) ;;
-		*) COMPREPLY=($(compgen -W '--json --format --quick --record --redact --replay --explain --list --watch --root --deadline --help' -- "$current")) ;;
+		*) COMPREPLY=($(compgen -W '--json --format --quick --record --redact --replay --explain --list --watch --root --driver --deadline --help' -- "$current")) ;;
 		esac ;;
 	help)
 		COMPREPLY=($(compgen -W 'run trace replay serve doctor' -- "$current")) ;;

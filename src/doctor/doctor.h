@@ -15,7 +15,7 @@ struct dr_options {
 	const char *root;           /* "" or a folder that stands for / */
 	double deadline;            /* seconds that a step of the driver, or a node's open(), may take */
 	bool quick;                 /* only what a prolog needs: no context is made */
-	bool no_driver;             /* do not ask libcuda.so.1 (a root that is not this machine) */
+	const char *driver;         /* folder whose libcuda.so.1 is asked; NULL: the one that a program would get, if root is "" */
 };
 
 /* Looks at the machine: a fact document that the caller ends with fw_json_free. Never waits longer than some deadlines. */

@@ -46,7 +46,7 @@ struct driver { /* shared with the child */
 	bool full, unmask;
 	volatile enum step last;
 	struct { volatile bool done; int result; double seconds; } step[STEPS];
-	char dlerror[256], path[512];
+	char asked[512], dlerror[256], path[512]; /* asked: what is given to dlopen */
 	int version, count;
 	struct gpu gpu[MAX_GPUS];
 	size_t free, total;
@@ -180,7 +180,7 @@ ask(void *shared)
 	if (d->unmask)
 		unsetenv("CUDA_VISIBLE_DEVICES");
 	begin(d, STEP_DLOPEN);
-	void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+	void *library = dlopen(d->asked, RTLD_NOW | RTLD_LOCAL);
 	if (!library)
 		snprintf(d->dlerror, sizeof(d->dlerror), "%s", dlerror());
 	if (!end(d, STEP_DLOPEN, library ? 0 : 1))
@@ -307,6 +307,12 @@ report_hang(struct fw_json *facts, const struct driver *d, const struct dr_child
 	dr_set_text(facts, "driver.hang.file", e->file[0] ? e->file : NULL);
 }
 
+static void
+name_library(const struct dr_options *o, struct driver *d)
+{
+	snprintf(d->asked, sizeof(d->asked), "%s%slibcuda.so.1", o->driver ? o->driver : "", o->driver ? "/" : "");
+}
+
 /* No device was found and the environment names some: do they appear without it? */
 static void
 probe_unmasked(const struct dr_options *o, struct fw_json *facts, struct driver *d)
@@ -314,6 +320,7 @@ probe_unmasked(const struct dr_options *o, struct fw_json *facts, struct driver 
 	struct dr_child_end e;
 
 	memset(d, 0, sizeof(*d));
+	name_library(o, d);
 	d->unmask = true;
 	dr_child_run(ask, d, &d->beat, o->deadline, &e);
 	if (d->step[STEP_INIT].done)
@@ -324,7 +331,7 @@ probe_unmasked(const struct dr_options *o, struct fw_json *facts, struct driver 
 void
 dr_probe_driver(const struct dr_options *o, struct fw_json *facts)
 {
-	if (o->no_driver) {
+	if (*o->root && !o->driver) {
 		dr_unseen(facts, "driver", 0, "it was not asked: the facts are not of this machine", "farwarp doctor");
 		return;
 	}
@@ -334,6 +341,7 @@ dr_probe_driver(const struct dr_options *o, struct fw_json *facts)
 		dr_unseen(facts, "driver", ENOMEM, "no memory to share with a child", NULL);
 		return;
 	}
+	name_library(o, d);
 	d->full = !o->quick;
 	dr_child_run(ask, d, &d->beat, o->deadline, &e);
 	if (!e.ran) {

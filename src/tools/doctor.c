@@ -13,7 +13,7 @@
 #include "doctor/doctor.h"
 #include "doctor/report.h"
 
-enum { KEY_FORMAT = 256, KEY_RECORD, KEY_REDACT, KEY_REPLAY, KEY_EXPLAIN, KEY_QUICK, KEY_WATCH };
+enum { KEY_FORMAT = 256, KEY_RECORD, KEY_REDACT, KEY_REPLAY, KEY_EXPLAIN, KEY_QUICK, KEY_WATCH, KEY_DRIVER };
 
 static const struct format {
 	const char *name;
@@ -41,6 +41,7 @@ static const struct argp_option option_table[] = {
 	{ "list", 'l', NULL, 0, "list the findings that this version knows", 0 },
 	{ "watch", KEY_WATCH, "SECONDS", OPTION_ARG_OPTIONAL, "look again every SECONDS (default 60) and report changes", 0 },
 	{ "root", 'r', "DIR", 0, "look at a /sys, /proc and /dev below DIR; the driver is then not asked", 0 },
+	{ "driver", KEY_DRIVER, "DIR", 0, "ask the libcuda.so.1 in DIR, not the one that a program would get", 0 },
 	{ "deadline", 't', "SECONDS", 0, "how long a step of the driver may take (default 30)", 0 },
 	{ 0 } };
 
@@ -73,10 +74,10 @@ parse(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case 'j': set_format(o, state, "json"); break;
 	case KEY_FORMAT: o->format = NULL; set_format(o, state, arg); break;
+	case KEY_DRIVER: o->probe.driver = arg; break;
 	case 'l': o->list = true; break;
 	case 'r':
 		o->probe.root = arg;
-		o->probe.no_driver = true;
 		break;
 	case 't': o->probe.deadline = seconds(state, "deadline", arg); break;
 	case KEY_RECORD: o->record = arg; break;
@@ -94,8 +95,8 @@ parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (o->redact && !o->record)
 			argp_error(state, "--redact is for --record");
-		if (o->replay && (o->watch || o->probe.quick || *o->probe.root))
-			argp_error(state, "--replay looks at no machine: it excludes --watch, --quick and --root");
+		if (o->replay && (o->watch || o->probe.quick || *o->probe.root || o->probe.driver))
+			argp_error(state, "--replay looks at no machine: it excludes --watch, --quick, --root and --driver");
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;

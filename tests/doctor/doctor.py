@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The doctor's pages and the schema behind them, in TAP.
 
-    doctor.py BUILD              docs/doctor-facts.md and docs/doctor-coverage.md are up to date; facts.schema says truly what is not looked at
+    doctor.py BUILD              docs/doctor-facts.md and docs/doctor-coverage.md are up to date; facts.schema says truly what is not looked at;
+                                 an entry of the catalogue has a rule or a reason why not
     doctor.py BUILD --write      writes the two pages
 """
 import json
@@ -14,8 +15,11 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..')
 SCHEMA = os.path.join(ROOT, 'src', 'doctor', 'facts.schema')
 FACTS = os.path.join(ROOT, 'docs', 'doctor-facts.md')
 COVERAGE = os.path.join(ROOT, 'docs', 'doctor-coverage.md')
+CATALOGUE = os.path.join(ROOT, 'tests', 'doctor', 'catalogue.txt')
 sys.path.insert(0, os.path.join(ROOT, 'src', 'doctor'))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from embed import schema_rows  # noqa: E402
+from played import PLAYED  # noqa: E402
 
 HEAD = '''# The fact document
 
@@ -61,10 +65,44 @@ def facts_page():
     return '\n'.join(lines) + '\n'
 
 
+def catalogue():
+    """(id, what fails, why there is no rule or "") of each entry."""
+    with open(CATALOGUE, encoding='utf-8') as stream:
+        return [tuple(part.strip() for part in line.split('|')) for line in stream if line.strip() and not line.startswith('#')]
+
+
+def rules(build):
+    done = subprocess.run([os.path.join(build, 'farwarp'), 'doctor', '--list'], capture_output=True, text=True, check=True)
+    return {line.split()[0] for line in done.stdout.split('\n') if line}
+
+
 def coverage_page(build):
+    """What test_machines says of recorded machines, with what is played end to end and what the catalogue has beyond."""
     done = subprocess.run([os.path.join(build, 'tests', 'doctor', 'test_machines'), '--coverage', os.path.join(ROOT, 'tests', 'machines')],
                           capture_output=True, text=True, check=True)
-    return done.stdout
+    played = {}
+    for name, _ in PLAYED:
+        for ident in re.findall(r'\b[A-Z][A-Z0-9]+\b', name):
+            played.setdefault(ident, []).append(name)
+    lines, shown = [], 0
+    for line in done.stdout.rstrip('\n').split('\n'):
+        ident = line.split('|')[1].strip() if line.startswith('| ') else None
+        if ident == 'rule':
+            line += ' played end to end |'
+        elif line.startswith('|---'):
+            line += '---|'
+        elif ident:
+            shown += ident in played
+            line += ' %s |' % (len(played[ident]) if ident in played else '')
+        lines.append(line)
+    entries, known = catalogue(), rules(build)
+    lines.append('%d of the rules are played end to end: real probes on a fake root, with scripted nodes and drivers '
+                 '(`tests/doctor/played.py`).' % shown)
+    without = [entry for entry in entries if entry[0] not in known]
+    lines.append('\n## The catalogue\n\n%d of %d entries of `tests/doctor/catalogue.txt` have a rule. Those without:\n\n'
+                 '| entry | what fails | why there is no rule |\n|---|---|---|' % (len(entries) - len(without), len(entries)))
+    lines += ['| %s | %s | %s |' % entry for entry in without]
+    return '\n'.join(lines) + '\n'
 
 
 def paths_of(value, path=''):
@@ -95,14 +133,19 @@ def main():
             with open(path, 'w', encoding='utf-8') as stream:
                 stream.write(text)
         return 0
-    print('1..3')
+    print('1..4')
     good = compare('docs/doctor-facts.md', FACTS, facts_page()) & compare('docs/doctor-coverage.md', COVERAGE, coverage_page(build))
     live = subprocess.run([os.path.join(build, 'farwarp'), 'doctor', '--record', '-'], capture_output=True, text=True)
     seen = sorted({path for path in paths_of(json.loads(live.stdout)) for above in unprobed() if is_below(path, above)})
     print('%sok - what facts.schema calls unprobed is not looked at' % ('not ' if seen else ''))
     for path in seen:
         print('# a probe looks at %s' % path)
-    return 0 if good and not seen else 1
+    known = rules(build)
+    wrong = [entry[0] for entry in catalogue() if (entry[0] in known) == bool(entry[2])]
+    print('%sok - an entry of the catalogue has a rule, or a reason why not' % ('not ' if wrong else ''))
+    for ident in wrong:
+        print('# %s has %s' % (ident, 'a rule: take the reason off' if ident in known else 'neither'))
+    return 0 if good and not seen and not wrong else 1
 
 
 if __name__ == '__main__':

@@ -1,0 +1,84 @@
+"""Machines for the doctor's real probes: a folder that stands for /, scripted nodes, a scripted libcuda.so.1 of a version."""
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+
+VERSION = '570.195.03'
+ADDRESS = '0000:3b:00.0'
+PCI = '/sys/bus/pci/devices/'
+NODES = {'nvidia0': '195:0:0666:ok', 'nvidiactl': '195:255:0666:ok', 'nvidia-uvm': '510:0:0666:ok'}
+NVRM = 'NVRM version: NVIDIA UNIX %s for x86_64  %s  Release Build  (builder)\nGCC version: 12\n'
+CONTAINER = {'/.dockerenv': ''}
+
+
+def function(address, vendor, device, klass, config=None):
+    """A PCI function; its first configuration bytes tell vendor and device again."""
+    words = config or bytes.fromhex(vendor[2:])[::-1] + bytes.fromhex(device[2:])[::-1]
+    return {PCI + address + '/vendor': vendor + '\n', PCI + address + '/device': device + '\n', PCI + address + '/class': klass + '\n',
+            PCI + address + '/config': words + bytes(60), PCI + address + '/power_state': 'D0\n',
+            PCI + address + '/resource': '0xf0000000 0xf0ffffff 0x40200\n0x6000000000 0x61ffffffff 0x14220c\n0x0 0x0 0x0\n'}
+
+
+def module(name, version=VERSION, **parameters):
+    folder = '/sys/module/' + name
+    files = {folder + '/initstate': 'live\n', folder + '/version': version + '\n', folder + '/refcnt': '2\n'}
+    files.update({folder + '/parameters/' + key: value + '\n' for key, value in parameters.items()})
+    return files
+
+
+def kernel_log(*lines):
+    return {'/dev/kmsg': ''.join('4,%d,%d,-;%s\n' % (100 + i, 5000000 + i, line) for i, line in enumerate(lines))}
+
+
+BUS = function('0000:00:00.0', '0x8086', '0x1237', '0x060000')
+HOST = {**BUS, '/proc/sys/kernel/osrelease': '6.1.0-13-amd64\n', '/proc/cpuinfo': 'flags : fpu\n', '/sys/firmware/x': '',
+        '/sys/power/suspend_stats/success': '0\n', '/proc/self/uid_map': '0 0 4294967295\n', '/proc/devices': 'Character devices:\n  1 mem\n',
+        '/lib/modules/6.1.0-13-amd64/build/x': '', **kernel_log('Linux version 6.1.0-13-amd64')}
+GPU = function(ADDRESS, '0x10de', '0x2684', '0x030000')
+DRIVER = {'/proc/driver/nvidia/version': NVRM % ('Open Kernel Module', VERSION), '/proc/driver/nvidia/params': 'ModifyDeviceFiles: 1\n',
+          '/proc/devices': 'Character devices:\n195 nvidia-frontend\n195 nvidiactl\n510 nvidia-uvm\n', **module('nvidia'),
+          **module('nvidia_uvm', uvm_disable_hmm='N'), '/lib/modules/6.1.0-13-amd64/updates/dkms/nvidia.ko': ''}
+BOUND = {ADDRESS: 'nvidia'}
+
+
+class Machine:
+    """`files` is {path: text or bytes}, None takes one away; `drivers` {address: driver}; `script` is for fake_cuda.c."""
+
+    def __init__(self, files=(), drivers=BOUND, nodes=NODES, script='', library='libcuda.so.' + VERSION, folder='lib', env=(), options=()):
+        self.files = {path: text for path, text in dict(files).items() if text is not None}
+        self.drivers, self.nodes, self.script, self.library, self.folder = drivers, nodes, script, library, folder
+        self.env, self.options = dict(env), list(options)
+
+    def build(self, root, fake):
+        for path in ('/sys/bus/pci/devices', '/sys/module', '/dev', '/proc'):
+            os.makedirs(root + path)
+        for path, text in {**self.files, **{'/dev/' + node: '' for node in self.nodes}}.items():
+            os.makedirs(os.path.dirname(root + path), exist_ok=True)
+            with open(root + path, 'wb') as stream:
+                stream.write(text if isinstance(text, bytes) else text.encode())
+        for address, driver in self.drivers.items():
+            os.symlink('../../../bus/pci/drivers/' + driver, root + PCI + address + '/driver')
+        folder = os.path.join(root, 'driver', self.folder)
+        os.makedirs(folder)
+        if self.library:
+            shutil.copy(fake, os.path.join(folder, self.library))
+            if self.library != 'libcuda.so.1':
+                os.symlink(self.library, os.path.join(folder, 'libcuda.so.1'))
+        return folder
+
+    def look(self, farwarp, fake, preload, *options, wrap=()):
+        """(exit code, report as JSON or text, standard error)."""
+        with tempfile.TemporaryDirectory() as root:
+            folder = self.build(root, fake)
+            env = {k: v for k, v in os.environ.items() if not k.startswith(('FARWARP', 'CUDA_', 'NVIDIA_', 'LD_', 'SLURM', 'KUBERNETES'))}
+            env.update(FAKE_CUDA=self.script, FAKE_NODES=','.join('%s=%s' % node for node in self.nodes.items()), LD_PRELOAD=preload,
+                       ASAN_OPTIONS='verify_asan_link_order=0:detect_leaks=0', **self.env)
+            done = subprocess.run([*wrap, farwarp, 'doctor', '--json', '--root', root, '--driver', folder, '--deadline', '1', *self.options,
+                                   *options], capture_output=True, text=True, env=env, timeout=60)
+        try:
+            report = json.loads(done.stdout)
+        except ValueError:
+            raise RuntimeError(done.stderr or done.stdout) from None
+        return done.returncode, report, done.stderr

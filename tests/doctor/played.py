@@ -1,0 +1,88 @@
+"""Failures that are played end to end through the doctor's real probes: name, expected verdict, the machine. See machine.py.
+
+The name's first word is the rule. docs/doctor-coverage.md is made from this list.
+"""
+from machine import (ADDRESS, BUS, CONTAINER, DRIVER, GPU, HOST, NODES, NVRM, PCI, VERSION, Machine, function, kernel_log, module)
+
+WORKS = {**HOST, **GPU, **DRIVER}
+NO_UVM = {name: text for name, text in NODES.items() if 'uvm' not in name}
+NO_DRIVER = dict(drivers={}, nodes={}, library=None)
+KO = '/lib/modules/6.1.0-%s-amd64/updates/dkms/nvidia.ko'
+BRIDGE = function('0000:00:05.0', '0x10de', '0x0448', '0x068000')
+SECURE = {'/sys/firmware/efi/efivars/SecureBoot-8be4df61': bytes([6, 0, 0, 0, 1])}
+
+
+def all_nodes(mode, answer):
+    return {name: text.replace('0666:ok', '%s:%s' % (mode, answer)) for name, text in NODES.items()}
+
+
+def nodes(**changes):
+    return {**NODES, **{name.replace('_', '-'): text for name, text in changes.items()}}
+
+
+PLAYED = [
+    ('OK a GPU that works', Machine(WORKS)),
+    ('OK in a container', Machine({**WORKS, **CONTAINER})),
+    ('F001 no GPU', Machine(HOST, **NO_DRIVER)),
+    ('F003 all ones', Machine({**WORKS, **function(ADDRESS, '0x10de', '0x2684', '0x030000', b'\xff' * 4)}, script='init=100')),
+    ('F004 bound to vfio-pci', Machine({**HOST, **GPU}, drivers={ADDRESS: 'vfio-pci'}, nodes={}, library=None)),
+    ('F005 no memory region', Machine({**WORKS, PCI + ADDRESS + '/resource': '0x0 0x0 0x0\n' * 6}, script='init=100')),
+    ('F006 registers are taken', Machine({**WORKS, **kernel_log("NVRM: request_mem_region failed for 16M @ 0xf0000000.")},
+        script='init=100')),
+    ('F007 no interrupt', Machine({**WORKS, **kernel_log("NVRM: Can't find an IRQ for your NVIDIA card!")}, script='init=100')),
+    ('F008 asleep', Machine({**WORKS, PCI + ADDRESS + '/power_state': 'D3cold\n'}, script='init=999')),
+    ('F009 no power cable', Machine({**WORKS, **kernel_log('NVRM: Xid (PCI:0000:3b:00): 54, GPU auxiliary power is not connected')},
+        script='init=100')),
+    ('F080 off the bus', Machine({**WORKS, **kernel_log("NVRM: Xid (PCI:0000:3b:00): 79, pid='<unknown>', name=<unknown>,
+        GPU has fallen off the bus.")},
+        script='init=999')),
+    ('F031 firmware does not start', Machine({**WORKS, **kernel_log('NVRM: GPU 0000:3b:00.0: RmInitAdapter failed! (0x62:0x65:1860)')},
+        script='init=100')),
+    ('F032 firmware stopped', Machine({**WORKS, **kernel_log('NVRM: Xid (PCI:0000:3b:00): 119, pid=5, name=x,
+        Timeout after 45s of waiting for RPC')},
+        script='init=999')),
+    ('F087 a halt', Machine({**WORKS, **kernel_log('NVRM: Xid (0000:3b:00): 62, 0000(0000) 00000000 00000000')}, script='context=46')),
+    ('OK and F088, an application error', Machine({**WORKS, **kernel_log('NVRM: Xid (PCI:0000:3b:00): 31, pid=9, name=python3,
+        MMU Fault')})),
+    ('F020 nouveau', Machine({**HOST, **GPU}, drivers={ADDRESS: 'nouveau'}, nodes={}, library=None)),
+    ('F021 no module for this kernel', Machine({**HOST, **GPU, KO % '9': ''}, **NO_DRIVER)),
+    ('F022 a closed module on Blackwell', Machine({**WORKS, **function(ADDRESS, '0x10de', '0x2b85', '0x030000'),
+        '/proc/driver/nvidia/version': NVRM % ('Kernel Module', VERSION)}, script='init=100')),
+    ('F023 Secure Boot', Machine({**HOST, **GPU, KO % '13': '', **SECURE}, **NO_DRIVER)),
+    ('F0A1 not loaded', Machine({**HOST, **GPU, KO % '13': ''}, **NO_DRIVER)),
+    ('F025 library and module differ', Machine({**WORKS, '/proc/driver/nvidia/version': NVRM % ('Open Kernel Module', '550.54.14')},
+        script='init=803')),
+    ('F026 no nvidia_uvm', Machine({**WORKS, **{path: None for path in module('nvidia_uvm', uvm_disable_hmm='N')}},
+        nodes=NO_UVM, script='init=999')),
+    ('F027 HMM', Machine(WORKS, script='init=3')),
+    ('F028 after a suspend', Machine({**WORKS, '/sys/power/suspend_stats/success': '3\n'}, script='init=999')),
+    ('F033 opening a node hangs', Machine(WORKS, nodes=nodes(nvidiactl='195:255:0666:hang'), script='init=999')),
+    ('F036 no uvm node in a container', Machine({**WORKS, **CONTAINER}, nodes=NO_UVM, script='init=999')),
+    ('F037 an old major', Machine(WORKS, nodes=nodes(nvidia_uvm='508:0:0666:ENXIO'), script='init=999')),
+    ('F038 not my group', Machine(WORKS, nodes=all_nodes('0660', 'EACCES'), script='init=100')),
+    ('F042 SELinux', Machine({**WORKS, **CONTAINER, '/sys/fs/selinux/enforce': '1'}, nodes=all_nodes('0666', 'EACCES'),
+        script='init=100')),
+    ('F039 device rights are lost', Machine({**WORKS, **CONTAINER}, nodes=all_nodes('0666', 'EPERM'), script='init=999')),
+    ('F044 a job without a GPU', Machine(WORKS, nodes=nodes(nvidia0='195:0:0666:EPERM'), script='init=100', env={'SLURM_JOB_ID': '7'})),
+    ('F070 no libcuda', Machine(WORKS, library=None)),
+    ('F071 compat', Machine(WORKS, folder='compat', script='init=804')),
+    ('F072 a stub', Machine(WORKS, library='libcuda.so.1', script='init=34')),
+    ('F073 a stray library', Machine({**WORKS, **CONTAINER, '/proc/driver/nvidia/version': NVRM % ('Open Kernel Module', '550.54.14')},
+        script='init=803')),
+    ('CRASH the driver crashes', Machine(WORKS, script='crash=1')),
+    ('F064 masked', Machine(WORKS, script='masked=1', env={'CUDA_VISIBLE_DEVICES': '-1'})),
+    ('F08E no memory information', Machine(WORKS, library='libcuda.so.1', script='mem_info=3')),
+    ('F09B cuInit hangs', Machine(WORKS, script='hang=init')),
+    ('F09B a launch hangs', Machine(WORKS, script='hang=launch')),
+    ('F124 a shim hangs', Machine(WORKS, library='libcuda.so.1', script='hang=init')),
+    ('F092 no known cause', Machine(WORKS, script='init=999')),
+    ('STEP a launch fails', Machine(WORKS, script='launch=719')),
+    ('STEP wrong results', Machine(WORKS, script='wrong=1')),
+    ('F12B a bridge', Machine({**WORKS, **BRIDGE}, script='init=802')),
+    ('F100 no GPU in this container', Machine({**HOST, **GPU, **CONTAINER}, **NO_DRIVER)),
+    ('F102 NVIDIA_VISIBLE_DEVICES', Machine({**HOST, **GPU, **CONTAINER}, env={'NVIDIA_VISIBLE_DEVICES': 'void'}, **NO_DRIVER)),
+    ('F10A a pod without a GPU', Machine({**HOST, **GPU, '/var/run/secrets/kubernetes.io/x': ''}, **NO_DRIVER)),
+    ('F101 WSL', Machine({**HOST, **BUS, '/proc/sys/kernel/osrelease': '5.15.90.1-microsoft-standard-WSL2\n',
+        '/usr/lib/wsl/lib/libcuda.so.1': ''},
+        drivers={}, nodes={'dxg': '10:60:0666:ok'}, script='init=100')),
+]

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""The doctor's real probes on machines that are played: fake /proc, /sys and /dev, scripted nodes and drivers. TAP.
+
+    test_live.py FARWARP FAKE_LIBCUDA FAKE_NODES
+"""
+import os
+import re
+import shutil
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from machine import GPU, HOST, NODES, Machine  # noqa: E402
+from played import PLAYED, WORKS  # noqa: E402
+
+FARWARP, FAKE, PRELOAD = (os.path.abspath(argument) for argument in sys.argv[1:4])
+results = []
+
+
+def check(what, good, *shown):
+    results.append(good)
+    print('%sok %d - %s' % ('' if good else 'not ', len(results), what), flush=True)
+    for text in () if good else shown:
+        print('# ' + str(text).strip().replace('\n', '\n# '))
+
+
+def look(machine, *options, **rest):
+    return machine.look(FARWARP, FAKE, PRELOAD, *options, **rest)
+
+
+def played():
+    for name, machine in PLAYED:
+        want = name.split()[0]  # further ids in a name are findings beside it
+        code, report, error = look(machine)
+        ident = report['verdict']['id'] if isinstance(report, dict) else report
+        fired = [finding['id'] for finding in report['findings']] if isinstance(report, dict) else []
+        also = [word for word in re.findall(r'\bF[0-9A-F]{3}\b', name) if word != want]
+        good = ident == want and set(also) <= set(fired) and not report['verdict']['possible'] and code == (0 if want in ('OK', 'SOFT') else 1)
+        check('played: ' + name, good, ident, code, fired, error, report['verdict']['evidence'] if isinstance(report, dict) else '')
+
+
+def hangs():
+    """Each hang costs its deadline (1 s here) and little more, and is named."""
+    begin = time.monotonic()
+    code, report, _ = look(Machine(WORKS, script='hang=init'))
+    hang = report['facts']['driver']['hang']
+    check('cuInit never returns: step, state and time are told', hang['step'] == 'init' and hang['state'] == 'S' and
+          time.monotonic() - begin < 5 and code == 1, hang)
+    begin = time.monotonic()
+    code, report, _ = look(Machine(WORKS, nodes={**NODES, 'nvidiactl': '195:255:0666:hang'}, script='hang=init'))
+    facts = report['facts']
+    answers = {node['path']: node['open'] for node in facts['nodes']}
+    check('a node whose open blocks, and then the driver too', answers['/dev/nvidiactl'] == 'hang' and report['verdict']['id'] == 'F033' and
+          facts['driver']['hang']['step'] == 'init' and time.monotonic() - begin < 8, answers, time.monotonic() - begin)
+    for script, want in (('hang=init', 'F09B'), ('hang=launch', 'F09B')):
+        begin = time.monotonic()
+        code, report, _ = look(Machine(WORKS, script=script, env={'FAKE_UNKILLABLE': '1'}))
+        took = time.monotonic() - begin
+        check('a child that cannot be killed (%s)' % script, report['verdict']['id'] == want and took < 5, report['verdict']['id'], took)
+
+
+def touches_nothing():
+    """By strace: no file is made, removed or changed, and only device nodes are opened for writing."""
+    if not shutil.which('strace'):
+        results.append(True)
+        print('ok %d - nothing is written # SKIP strace is not here' % len(results))
+        return
+    trace = 'trace=' + ','.join('''openat open openat2 creat mknod mknodat unlink unlinkat rename renameat renameat2 mkdir mkdirat rmdir link linkat
+        symlink symlinkat truncate ftruncate chmod fchmod fchmodat chown fchown fchownat lchown setxattr utimensat mount ioctl connect init_module
+        finit_module delete_module reboot'''.split())
+    for what, machine in (('a GPU that works', Machine(WORKS)), ('a quick look', Machine(WORKS, options=['--quick'])),
+                          ('no GPU', Machine(HOST, drivers={}, nodes={}, library=None)),
+                          ('a module that is not loaded', Machine({**HOST, **GPU, '/lib/modules/6.1.0-13-amd64/updates/dkms/nvidia.ko': ''},
+                                                                  nodes={}))):
+        _, report, text = look(machine, wrap=('strace', '-f', '-qq', '-e', 'signal=none', '-e', trace))
+        if 'ptrace' in text and 'Operation not permitted' in text:
+            results.append(True)
+            print('ok %d - nothing is written: %s # SKIP strace may not look at processes here' % (len(results), what))
+            continue
+        calls = [line for line in text.split('\n') if re.match(r'(\[pid +\d+\] )?\w+\(', line)]
+        bad = []
+        for call in calls:
+            call = re.sub(r'^\[pid +\d+\] ', '', call)
+            name = call.split('(')[0]
+            if name.startswith('open'):
+                writes = re.search(r'O_(WRONLY|RDWR|CREAT|TRUNC|APPEND)', call)
+                if writes and not re.search(r'"[^"]*/dev/(nvidia[^"/]*|dxg)"|"/dev/null"', call):
+                    bad.append(call)
+            elif name == 'ioctl':  # whether standard output is a terminal
+                if 'TCGETS' not in call:
+                    bad.append(call)
+            else:
+                bad.append(call)
+        check('nothing is written: ' + what, not bad and len(calls) > 50 and isinstance(report, dict), len(calls), *bad[:20])
+
+
+def main():
+    played()
+    hangs()
+    touches_nothing()
+    print('1..%d' % len(results))
+    return 0 if all(results) else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
