@@ -73,7 +73,7 @@ _farwarp() {
 		--record|--replay) COMPREPLY=($(compgen -f -- "$current")) ;;
 		--format) COMPREPLY=($(compgen -W 'text json html nagios npd prometheus slurm' -- "$current")) ;;
 		--deadline|-t|--explain) ;;
-		*) COMPREPLY=($(compgen -W '--json --format --quick --record --redact --replay --explain --list --watch --root --driver --deadline --help' -- "$current")) ;;
+		*) COMPREPLY=($(compgen -W '--json --format --quick --record --redact --replay --explain --list --watch --root --driver --load --deadline --help' -- "$current")) ;;
 		esac ;;
 	help)
 		COMPREPLY=($(compgen -W 'run trace replay serve doctor' -- "$current")) ;;

@@ -14,6 +14,7 @@
 struct dr_options {
 	const char *root;           /* "" or a folder that stands for / */
 	double deadline;            /* seconds that a step of the driver, or a node's open(), may take */
+	bool load;                  /* the driver may load its modules and make its nodes, as a program's start would */
 	bool quick;                 /* only what a prolog needs: no context is made */
 	const char *driver;         /* folder whose libcuda.so.1 is asked; NULL: the one that a program would get, if root is "" */
 };

@@ -4,7 +4,7 @@
  * A rule fires when all its needs are true and no exclusion is; an exclusion that could not be seen lowers its confidence. With a need
  * that could not be seen it is a possible cause. The verdict is, of what fired: the lowest layer's fault, rules named by "after" first;
  * a fallback, which names a symptom and no cause, only where no cause fired, and behind a possible cause of which more is seen than
- * missing; else what says ok; else "could not tell".
+ * missing; else what says ok; else "could not tell". A rule that says why nothing can be told comes before a symptom.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,7 +103,11 @@ choose(struct dr_judgement *j, const struct dr_drop *drop)
 	j->verdict = first_fired(j, DR_FAULT, false, drop);
 	if (j->verdict)
 		return;
-	const struct dr_outcome *symptom = first_fired(j, DR_FAULT, true, drop);
+	const struct dr_outcome *symptom = first_fired(j, DR_FAULT, true, drop), *unsure = first_fired(j, DR_UNKNOWN, false, drop);
+	if (symptom && unsure) { /* it is known why nothing can be said of the cause */
+		j->verdict = unsure;
+		return;
+	}
 	if (symptom) {
 		const struct dr_outcome *cause = likeliest(j);
 		j->possible = cause != NULL;
@@ -112,7 +116,7 @@ choose(struct dr_judgement *j, const struct dr_drop *drop)
 	}
 	j->verdict = first_fired(j, DR_OK, false, drop);
 	if (!j->verdict)
-		j->verdict = first_fired(j, DR_UNKNOWN, false, drop);
+		j->verdict = unsure ? unsure : first_fired(j, DR_UNKNOWN, true, drop);
 }
 
 static const char *

@@ -44,6 +44,7 @@ dr_probe(const struct dr_options *options)
 	dr_set_bool(facts, "recorded.as_root", geteuid() == 0);
 	dr_set_bool(facts, "recorded.redacted", false);
 	dr_set_bool(facts, "recorded.quick", options->quick);
+	dr_set_bool(facts, "recorded.may_load", options->load);
 	for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++)
 		if (probes[i].quick || !options->quick)
 			probes[i].probe(options, facts);

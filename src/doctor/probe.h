@@ -48,6 +48,11 @@ struct dr_child_end {
 	double seconds;
 };
 
+/*
+ * From now on this process, a child, can load no module, make no device node and, where the kernel lets it, change nothing in /dev;
+ * neither can what it starts. The driver's library does all of that when root asks it, and by its set-user-id helper for others.
+ */
+void dr_child_touch_nothing(void);
 /* Memory that a child shares with its parent; zeroed. NULL: out of memory. */
 void *dr_shared(size_t size);
 void dr_unshare(void *memory, size_t size);

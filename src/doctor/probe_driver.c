@@ -44,7 +44,7 @@ struct gpu {
 
 struct driver { /* shared with the child */
 	volatile unsigned beat;         /* steps begun */
-	bool full, unmask;
+	bool full, unmask, load;
 	volatile enum step last;
 	struct { volatile bool done; int result; double seconds; } step[STEPS];
 	char asked[512], dlerror[256], path[512]; /* asked: what is given to dlopen */
@@ -178,6 +178,9 @@ ask(void *shared)
 	int (*init)(unsigned), (*get_version)(int *), (*get_count)(int *);
 	struct link_map *map;
 
+	if (!d->load)
+		dr_child_touch_nothing();
+	setenv("CUDA_CACHE_DISABLE", "1", 1); /* our kernel is not to lie in the user's cache */
 	if (d->unmask)
 		unsetenv("CUDA_VISIBLE_DEVICES");
 	begin(d, STEP_DLOPEN);
@@ -309,8 +312,12 @@ report_hang(struct fw_json *facts, const struct driver *d, const struct dr_child
 }
 
 static void
-name_library(const struct dr_options *o, struct driver *d)
+prepare(const struct dr_options *o, const struct fw_json *facts, struct driver *d)
 {
+	/* Where no GPU is on the bus, what the driver would load and make is of no use, and stays. */
+	bool none = dr_get_int(facts, "pci.functions", 0) > 0 && fw_json_size(dr_get(facts, "pci.gpus")) == 0;
+
+	d->load = o->load && !none;
 	snprintf(d->asked, sizeof(d->asked), "%s%slibcuda.so.1", o->driver ? o->driver : "", o->driver ? "/" : "");
 }
 
@@ -321,7 +328,7 @@ probe_unmasked(const struct dr_options *o, struct fw_json *facts, struct driver 
 	struct dr_child_end e;
 
 	memset(d, 0, sizeof(*d));
-	name_library(o, d);
+	prepare(o, facts, d);
 	d->unmask = true;
 	dr_child_run(ask, d, &d->beat, o->deadline, &e);
 	if (d->step[STEP_INIT].done)
@@ -354,7 +361,7 @@ dr_probe_driver(const struct dr_options *o, struct fw_json *facts)
 		dr_unseen(facts, "driver", ENOMEM, "no memory to share with a child", NULL);
 		return;
 	}
-	name_library(o, d);
+	prepare(o, facts, d);
 	d->full = !o->quick;
 	dr_child_run(ask, d, &d->beat, deadline, &e);
 	if (!e.ran) {

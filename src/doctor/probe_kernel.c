@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char *const modules[] = {
 	"nvidia", "nvidia_uvm", "nvidia_modeset", "nvidia_drm", "nvidia_fs", "nvidia_peermem", "nvidia_vgpu_vfio", "gdrdrv", "nouveau", "nova_core",
@@ -254,6 +255,20 @@ probe_files(const struct dr_options *o, struct fw_json *facts)
 		dr_set_bool(facts, "kernel.headers", dr_exists(o, path));
 }
 
+/* The program that the driver's library starts when a module or node is missing. */
+static void
+probe_helper(const struct dr_options *o, struct fw_json *facts)
+{
+	char path[PATH_MAX];
+	struct stat status;
+
+	snprintf(path, sizeof(path), "%s/usr/bin/nvidia-modprobe", o->root);
+	if (stat(path, &status) == 0)
+		dr_set_text(facts, "kernel.modprobe_helper", status.st_mode & S_ISUID ? "setuid" : "plain");
+	else
+		dr_set_absent(facts, "kernel.modprobe_helper");
+}
+
 void
 dr_probe_kernel(const struct dr_options *o, struct fw_json *facts)
 {
@@ -261,4 +276,5 @@ dr_probe_kernel(const struct dr_options *o, struct fw_json *facts)
 	probe_devices(o, facts);
 	probe_proc_driver(o, facts);
 	probe_files(o, facts);
+	probe_helper(o, facts);
 }

@@ -99,6 +99,16 @@ add_node(const char *name, void *user)
 	dr_set_int(node, "gid", status.st_gid);
 }
 
+/* Whether a driver has registered a character device's major: where none has, open() makes the kernel look for a module to load. */
+static bool
+has_major(const char *devices, int64_t major)
+{
+	for (const char *line = devices; line && strncmp(line, "Block", 5) != 0; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+		if (strtol(line, NULL, 10) == major)
+			return true;
+	return false;
+}
+
 static void
 open_nodes(void *shared)
 {
@@ -106,6 +116,8 @@ open_nodes(void *shared)
 
 	for (unsigned i = 0; i < o->count; i++) {
 		o->at = i + 1;
+		if (o->error[i] >= 0)
+			continue;
 		int fd = open(o->path[i], O_RDWR | O_CLOEXEC | O_NONBLOCK);
 		o->error[i] = fd < 0 ? errno : 0;
 		if (fd >= 0)
@@ -124,10 +136,14 @@ probe_open(const struct dr_options *options, struct fw_json *nodes)
 	if (!o)
 		return;
 	o->count = (unsigned)fw_json_size(nodes);
+	char *devices = dr_read_file(options, "/proc/devices", 65536);
 	for (unsigned i = 0; i < o->count; i++) {
-		snprintf(o->path[i], sizeof(o->path[i]), "%s%s", options->root, dr_get_text(fw_json_at(nodes, i), "path", ""));
-		o->error[i] = -1;
+		struct fw_json *node = fw_json_at(nodes, i);
+		snprintf(o->path[i], sizeof(o->path[i]), "%s%s", options->root, dr_get_text(node, "path", ""));
+		bool driven = options->load || !devices || has_major(devices, dr_get_int(node, "major", 0));
+		o->error[i] = driven ? -1 : ENXIO;
 	}
+	free(devices);
 	if (o->count)
 		dr_child_run(open_nodes, o, &o->at, options->deadline, &end);
 	for (unsigned i = 0; i < o->count; i++) {

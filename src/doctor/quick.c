@@ -7,7 +7,7 @@
 void
 dr_quick_check(struct dr_quick *quick, double deadline)
 {
-	const struct dr_options options = { .root = "", .deadline = deadline, .quick = true };
+	const struct dr_options options = { .root = "", .deadline = deadline, .quick = true, .load = true };
 	const struct dr_rules *rules = dr_rules_builtin();
 	struct fw_json *facts = rules ? dr_probe(&options) : NULL;
 	struct dr_judgement judgement;

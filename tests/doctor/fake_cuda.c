@@ -1,6 +1,7 @@
 /*
  * A libcuda.so.1 for tests that says what FAKE_CUDA tells it, separated by commas: "init=802", "context=46", "launch=719", "count=0",
- * "name=TEXT", "crash=1", "hang=init" or "hang=launch", "wrong=1" (the kernel's results), "masked=1" (CUDA_VISIBLE_DEVICES hides all).
+ * "name=TEXT", "crash=1", "hang=init" or "hang=launch", "wrong=1" (the kernel's results), "masked=1" (CUDA_VISIBLE_DEVICES hides all),
+ * "mknod=PATH" (cuInit makes a device node, as the real one does), "name=rights" (the device is called as the process's rights are).
  * It has the symbols that the doctor asks, and "runs" the doctor's own kernel.
  */
 #include <stdint.h>
@@ -8,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -15,7 +18,7 @@
 static const char *
 setting(const char *name)
 {
-	static char value[64];
+	static char value[256];
 	const char *script = getenv("FAKE_CUDA");
 	size_t length = strlen(name);
 
@@ -50,6 +53,8 @@ cuInit(unsigned flags)
 	hang("init");
 	if (setting("crash"))
 		raise(SIGSEGV);
+	if (setting("mknod"))
+		return mknod(setting("mknod"), S_IFCHR | 0666, makedev(195, 255)) == 0 ? 0 : 100;
 	if (setting("masked") && getenv("CUDA_VISIBLE_DEVICES"))
 		return 100;
 	return result("init");
@@ -71,12 +76,31 @@ cuDeviceGetCount(int *count)
 	return 0;
 }
 
+/* "CapBnd 0000... NoNewPrivs 1" of this process. */
+static void
+rights(char *text, size_t size)
+{
+	FILE *status = fopen("/proc/self/status", "re");
+	char line[256], word[32], value[64];
+	size_t used = 0;
+
+	while (status && fgets(line, sizeof(line), status))
+		if (sscanf(line, "%31[^:]: %63s", word, value) == 2 && (strcmp(word, "CapBnd") == 0 || strcmp(word, "NoNewPrivs") == 0) && used < size)
+			used += (size_t)snprintf(text + used, size - used, "%s %s ", word, value);
+	if (status)
+		fclose(status);
+}
+
 EXPORT int cuDeviceGetName(char *name, int size, int device);
 int
 cuDeviceGetName(char *name, int size, int device)
 {
+	const char *asked = setting("name");
+
 	(void)device;
-	snprintf(name, (size_t)size, "%s", setting("name") ? setting("name") : "Fake H100");
+	snprintf(name, (size_t)size, "%s", asked ? asked : "Fake H100");
+	if (asked && strcmp(asked, "rights") == 0)
+		rights(name, (size_t)size);
 	return 0;
 }
 

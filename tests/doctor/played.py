@@ -24,6 +24,7 @@ PLAYED = [
     ('OK a GPU that works', Machine(WORKS)),
     ('OK in a container', Machine({**WORKS, **CONTAINER})),
     ('F001 no GPU', Machine(HOST, **NO_DRIVER)),
+    ('F001 no GPU, but a node that the driver made', Machine(HOST, drivers={}, nodes={'nvidiactl': '195:255:0666:ENXIO'}, script='init=100')),
     ('F003 all ones', Machine({**WORKS, **function(ADDRESS, '0x10de', '0x2684', '0x030000', b'\xff' * 4)}, script='init=100')),
     ('F004 bound to vfio-pci', Machine({**HOST, **GPU}, drivers={ADDRESS: 'vfio-pci'}, nodes={}, library=None)),
     ('F005 no memory region', Machine({**WORKS, PCI + ADDRESS + '/resource': '0x0 0x0 0x0\n' * 6}, script='init=100')),

@@ -110,7 +110,7 @@ names(const struct fw_json *list, const char *id)
 static bool
 is_named(const struct dr_rule *rule)
 {
-	return !rule->fallback && rule->state != DR_UNKNOWN;
+	return !rule->fallback;
 }
 
 static bool
