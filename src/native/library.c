@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/ldcache.h"
 #include "base/log.h"
 #include "base/ours.h"
 
@@ -125,10 +126,10 @@ try_cache(struct search *s)
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	if (fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size <= (off_t)NV_CACHE_MAX) {
+	if (fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size <= (off_t)FW_LDCACHE_MAX) {
 		char *bytes = malloc((size_t)st.st_size);
 		ssize_t size = bytes ? read(fd, bytes, (size_t)st.st_size) : -1;
-		found = size > 0 && nv_cache_each(bytes, (size_t)size, NAME, try_path, s);
+		found = size > 0 && fw_ldcache_each(bytes, (size_t)size, NAME, try_path, s);
 		free(bytes);
 	}
 	close(fd);

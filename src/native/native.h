@@ -41,11 +41,4 @@ struct nv_library {
  */
 bool nv_library_open(struct nv_library *library, const char *root, char why[NV_WHY]);
 
-/* ---- cache.c --------------------------------------------------------------------------------------------------------- */
-
-#define NV_CACHE_MAX (16u << 20) /* bytes of a loader's cache that is read */
-
-/* Calls `visit` with each path that the loader's cache gives for `name`, until that answers true; then true. Bytes that are no cache: false. */
-bool nv_cache_each(const void *bytes, size_t size, const char *name, bool (*visit)(const char *path, void *user), void *user);
-
 #endif

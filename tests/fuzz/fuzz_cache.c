@@ -1,7 +1,8 @@
 /* Bytes as the loader's cache. */
+#include <stdint.h>
 #include <string.h>
 
-#include "native/native.h"
+#include "base/ldcache.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -17,6 +18,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	size_t total = 0;
 
-	nv_cache_each(data, size, "libcuda.so.1", look, &total);
+	fw_ldcache_each(data, size, "libcuda.so.1", look, &total);
 	return total > size * size; /* never: the texts lie inside */
 }

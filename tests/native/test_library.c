@@ -6,6 +6,7 @@
 
 #include <sys/stat.h>
 
+#include "base/ldcache.h"
 #include "native/native.h"
 #include "tests/native/cache.h"
 
@@ -157,7 +158,7 @@ TEST(a_cache_cut_at_every_byte)
 			uint8_t *copy = malloc(cut ? cut : 1); /* its end is where it is cut, for the sanitizer */
 			int count = 0;
 			memcpy(copy, bytes, cut);
-			CHECK(!nv_cache_each(copy, cut, "libcuda.so.1", count_path, &count));
+			CHECK(!fw_ldcache_each(copy, cut, "libcuda.so.1", count_path, &count));
 			CHECK_INT(count, cut == size ? 2 : count);
 			CHECK(count <= 2);
 			free(copy);

@@ -2,10 +2,12 @@
  * Reads the loader's cache (/etc/ld.so.cache, glibc's sysdeps/generic/dl-cache.h): which files a library's name stands for. It is read and
  * not asked of the loader, because LD_LIBRARY_PATH may put our own library in front.
  */
+#include "base/ldcache.h"
+
+#include <stdint.h>
 #include <string.h>
 
 #include "base/cursor.h"
-#include "native/native.h"
 
 #define OLD_MAGIC "ld.so-1.7.0"
 #define NEW_MAGIC "glibc-ld.so.cache1.1"
@@ -24,7 +26,7 @@ text_at(const struct fw_cursor *cache, uint32_t offset)
 }
 
 bool
-nv_cache_each(const void *bytes, size_t size, const char *name, bool (*visit)(const char *path, void *user), void *user)
+fw_ldcache_each(const void *bytes, size_t size, const char *name, bool (*visit)(const char *path, void *user), void *user)
 {
 	struct fw_cursor cache = fw_cursor(bytes, size);
 
