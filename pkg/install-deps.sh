@@ -20,6 +20,7 @@ header string.h   |libc6-dev      |glibc-devel    |glibc
 header lz4.h      |liblz4-dev     |lz4-devel      |lz4
 header zstd.h     |libzstd-dev    |libzstd-devel  |zstd
 header openssl/ssl.h|libssl-dev   |openssl-devel  |openssl
+header zlib.h     |zlib1g-dev     |zlib-devel     |zlib
 '
 
 there() {

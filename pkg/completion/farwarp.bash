@@ -3,7 +3,7 @@
 _farwarp() {
 	local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} word
 	if [ "$COMP_CWORD" = 1 ]; then
-		COMPREPLY=($(compgen -W 'run trace replay serve doctor help --help --version' -- "$current"))
+		COMPREPLY=($(compgen -W 'run trace replay serve doctor inspect help --help --version' -- "$current"))
 		return
 	fi
 	case $command in
@@ -75,8 +75,15 @@ _farwarp() {
 		--deadline|-t|--explain) ;;
 		*) COMPREPLY=($(compgen -W '--json --format --quick --record --redact --replay --explain --list --watch --root --driver --load --deadline --help' -- "$current")) ;;
 		esac ;;
+	inspect)
+		case $previous in
+		--cc|-c) COMPREPLY=($(compgen -W '7.5 8.0 8.6 8.9 9.0 10.0 12.0 12.1' -- "$current")) ;;
+		--cuda|-u) COMPREPLY=($(compgen -W '11.8 12.4 12.8 13.0' -- "$current")) ;;
+		--python|-p|--root|-r) COMPREPLY=($(compgen -d -- "$current")) ;;
+		*) COMPREPLY=($(compgen -W '--cc --cuda --python --root --all --json --help' -- "$current") $(compgen -f -- "$current")) ;;
+		esac ;;
 	help)
-		COMPREPLY=($(compgen -W 'run trace replay serve doctor' -- "$current")) ;;
+		COMPREPLY=($(compgen -W 'run trace replay serve doctor inspect' -- "$current")) ;;
 	esac
 }
 complete -o default -F _farwarp farwarp

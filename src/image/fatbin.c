@@ -3,8 +3,6 @@
  */
 #include "image.h"
 
-#define ENTRY_HEADER_MIN 64
-
 int
 img_fatbin_open(struct img_fatbin *fatbin, const void *image, size_t size, struct img_error *error)
 {
@@ -34,6 +32,7 @@ header_string(const struct fw_cursor *header, uint64_t offset, uint64_t size, si
 	return (const char *)c.data;
 }
 
+/* Compressed or not, and how many bytes of the payload are data. */
 static int
 entry_payload(struct img_entry *entry, uint64_t compressed, uint64_t decompressed, struct img_error *error)
 {
@@ -55,19 +54,15 @@ entry_payload(struct img_entry *entry, uint64_t compressed, uint64_t decompresse
 }
 
 int
-img_fatbin_next(struct img_fatbin *fatbin, struct img_entry *entry, struct img_error *error)
+img_entry_header(const void *bytes, size_t size, uint64_t left, struct img_entry *entry, uint64_t *header_size, uint64_t *length,
+                 struct img_error *error)
 {
-	struct fw_cursor *c = &fatbin->bytes;
-	size_t start = c->at;
+	struct fw_cursor bounded = fw_cursor(bytes, size), *c = &bounded;
 	struct img_entry e = { 0 };
 
-	if (!c->bad && start == c->size)
-		return 0;
-	if (fatbin->count++ >= IMG_MAX_ENTRIES)
-		return img_fail(error, "the fat binary has more than %d entries", IMG_MAX_ENTRIES);
 	e.kind = fw_cursor_u16(c);
 	fw_cursor_u16(c); /* 0x0101, unknown */
-	uint32_t header_size = fw_cursor_u32(c);
+	uint32_t header = fw_cursor_u32(c);
 	uint64_t payload_size = fw_cursor_u64(c);
 	uint32_t compressed = fw_cursor_u32(c), options_record = fw_cursor_u32(c);
 	uint32_t minor = fw_cursor_u16(c), major = fw_cursor_u16(c);
@@ -77,28 +72,45 @@ img_fatbin_next(struct img_fatbin *fatbin, struct img_entry *entry, struct img_e
 	e.flags = fw_cursor_u64(c);
 	fw_cursor_u64(c); /* 0 or a checksum */
 	uint64_t decompressed = fw_cursor_u64(c);
-	struct fw_cursor header = fw_cursor_sub(c, start, header_size);
-	struct fw_cursor payload = fw_cursor_sub(c, start + (uint64_t)header_size, payload_size);
-	if (c->bad || header.bad || header_size < ENTRY_HEADER_MIN)
-		return img_fail(error, "entry %u of the fat binary has a header of %u bytes where %zu are left", fatbin->count,
-		                header_size, c->size - start);
-	if (payload.bad)
-		return img_fail(error, "entry %u of the fat binary has a payload of %llu bytes where %zu are left", fatbin->count,
-		                (unsigned long long)payload_size, c->size - start - header_size);
+	if (c->bad || header < IMG_ENTRY_HEADER || header > left)
+		return img_fail(error, "an entry of the fat binary has a header of %u bytes where %llu are left", header, (unsigned long long)left);
+	if (payload_size > left - header)
+		return img_fail(error, "an entry of the fat binary has a payload of %llu bytes where %llu are left",
+		                (unsigned long long)payload_size, (unsigned long long)(left - header));
 	e.suffix = e.flags & IMG_FLAG_ARCH ? 'a' : e.flags & IMG_FLAG_FAMILY ? 'f' : 0;
-	e.payload = payload.data;
-	e.payload_size = payload.size;
+	e.payload_size = (size_t)payload_size;
 	if (entry_payload(&e, compressed, decompressed, error))
 		return -1;
-	e.name = name ? header_string(&header, name, name_size, &e.name_size) : NULL;
+	struct fw_cursor strings = fw_cursor(bytes, size < header ? size : header);
+	e.name = name ? header_string(&strings, name, name_size, &e.name_size) : NULL;
 	if (options_record) {
-		struct fw_cursor record = header;
+		struct fw_cursor record = strings;
 		fw_cursor_seek(&record, options_record);
-		uint32_t offset = fw_cursor_u32(&record), size = fw_cursor_u32(&record);
+		uint32_t offset = fw_cursor_u32(&record), length_of = fw_cursor_u32(&record);
 		if (!record.bad)
-			e.options = header_string(&header, offset, size, &e.options_size);
+			e.options = header_string(&strings, offset, length_of, &e.options_size);
 	}
-	fw_cursor_seek(c, start + (uint64_t)header_size + payload_size);
 	*entry = e;
+	*header_size = header;
+	*length = header + payload_size;
+	return 0;
+}
+
+int
+img_fatbin_next(struct img_fatbin *fatbin, struct img_entry *entry, struct img_error *error)
+{
+	struct fw_cursor *c = &fatbin->bytes;
+	uint64_t header, length;
+
+	if (!c->bad && c->at == c->size)
+		return 0;
+	if (fatbin->count++ >= IMG_MAX_ENTRIES)
+		return img_fail(error, "the fat binary has more than %d entries", IMG_MAX_ENTRIES);
+	const uint8_t *start = c->data + c->at;
+	size_t left = c->size - c->at;
+	if (img_entry_header(start, left, left, entry, &header, &length, error))
+		return -1;
+	entry->payload = start + header;
+	fw_cursor_seek(c, c->at + length);
 	return 1;
 }

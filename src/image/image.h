@@ -91,6 +91,15 @@ int img_fatbin_open(struct img_fatbin *fatbin, const void *image, size_t size, s
 /* 1 with *entry, 0 at the end, -1 with *error. */
 int img_fatbin_next(struct img_fatbin *fatbin, struct img_entry *entry, struct img_error *error);
 
+#define IMG_ENTRY_HEADER 64 /* bytes, at least */
+/*
+ * For who has not the whole fat binary in memory: reads an entry's header of which the first `size` bytes are at hand, `left` being
+ * what the fat binary has from the entry on. entry->payload stays NULL, name and options are absent unless they are at hand too; the
+ * payload is `header_size` behind the entry, the next entry `length`. 0, or -1 with *error.
+ */
+int img_entry_header(const void *bytes, size_t size, uint64_t left, struct img_entry *entry, uint64_t *header_size, uint64_t *length,
+                     struct img_error *error);
+
 /* ---- decompression (inflate.c) */
 
 struct img_payload {

@@ -12,6 +12,7 @@ const struct fw_command fw_commands[] = {
 	{ "replay", tool_replay, "play a record of a program's calls against another device" },
 	{ "serve",  tool_serve,  "drive a GPU for programs elsewhere" },
 	{ "doctor", tool_doctor, "say why CUDA does not work here, who can fix it, and how" },
+	{ "inspect", tool_inspect, "say what a wheel, library, program or process needs of CUDA, and whether it is here" },
 	{ "help",   tool_help,   "show this help, or that of a command" },
 	{ NULL, NULL, NULL },
 };
@@ -23,7 +24,7 @@ print_help(FILE *out)
 	for (const struct fw_command *c = fw_commands; c->name; c++)
 		fprintf(out, "  %-8s %s\n", c->name, c->help);
 	fprintf(out, "\n  farwarp COMMAND --help   the options of a command\n  farwarp --version\n\n"
-	             "Examples:\n  farwarp doctor\n  farwarp run -- ./vector_add\n  farwarp trace -- ./vector_add\n  farwarp serve --listen unix:/tmp/gpu.sock\n  farwarp run --device soft --cc 9.0 -- python3 train.py\n");
+	             "Examples:\n  farwarp doctor\n  farwarp inspect ./my_program\n  farwarp run -- ./vector_add\n  farwarp trace -- ./vector_add\n  farwarp serve --listen unix:/tmp/gpu.sock\n  farwarp run --device soft --cc 9.0 -- python3 train.py\n");
 }
 
 static const struct fw_command *

@@ -16,6 +16,7 @@ int tool_run(int argc, char **argv);
 int tool_trace(int argc, char **argv);
 int tool_replay(int argc, char **argv);
 int tool_doctor(int argc, char **argv);
+int tool_inspect(int argc, char **argv);
 int tool_help(int argc, char **argv);
 
 #endif

@@ -26,8 +26,9 @@ ALLOWED = {
     # server: images are measured before a device believes what they say of their length
     'server': ['call', 'wire', 'layers', 'base', 'soft', 'native', 'image'],
     'doctor': ['base', 'image'],
+    'inspect': ['base', 'image'],
     'prove': [],
-    'tools': ['base', 'image', 'doctor', 'server', 'call', 'wire', 'layers', 'prove', 'soft'],
+    'tools': ['base', 'image', 'doctor', 'inspect', 'server', 'call', 'wire', 'layers', 'prove', 'soft'],
 }
 # inside soft: ptx knows no interpreter, the interpreter knows no device
 ALLOWED_SOFT = {'ptx': [], 'exec': ['ptx'], 'device': ['ptx', 'exec']}

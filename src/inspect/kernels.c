@@ -1,0 +1,266 @@
+/* Surveys fat binaries (image/image.h) without taking them into memory: headers of fat binaries and of their entries, and one text for the compiler's version. */
+#include "inspect/kernels.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "image/image.h"
+
+#define PEEK 4096
+#define FATBIN_HEADER 16
+#define TOOLKIT_PACKED ((uint64_t)1 << 20) /* bytes of an entry that is decompressed for the compiler's name */
+#define TOOLKIT_SIZE ((uint64_t)16 << 20)
+#define TOOLKIT_TRIES 4
+
+/* PTX ISA's version history: the first CUDA release with it. */
+static const struct {
+	uint32_t isa, cuda;
+} ptx_versions[] = {
+	{ 60, 90 }, { 61, 91 }, { 62, 92 }, { 63, 100 }, { 64, 101 }, { 65, 102 }, { 70, 110 }, { 71, 111 }, { 72, 112 }, { 73, 113 }, { 74, 114 },
+	{ 75, 115 }, { 76, 116 }, { 77, 117 }, { 78, 118 }, { 80, 120 }, { 81, 121 }, { 82, 122 }, { 83, 123 }, { 84, 124 }, { 85, 125 }, { 86, 127 },
+	{ 87, 128 }, { 88, 129 }, { 90, 130 }, { 91, 131 }, { 92, 132 },
+};
+#define PTX_VERSIONS (sizeof(ptx_versions) / sizeof(ptx_versions[0]))
+
+uint32_t
+in_cuda_of_ptx(uint32_t isa)
+{
+	for (size_t n = 0; n < PTX_VERSIONS; n++)
+		if (ptx_versions[n].isa >= isa)
+			return ptx_versions[n].cuda;
+	return 0;
+}
+
+uint32_t
+in_ptx_of_cuda(uint32_t cuda)
+{
+	uint32_t isa = 0;
+
+	for (size_t n = 0; n < PTX_VERSIONS && ptx_versions[n].cuda <= cuda; n++)
+		isa = ptx_versions[n].isa;
+	return isa;
+}
+
+bool
+in_machine_code_fits(uint32_t arch, char suffix, uint32_t cc)
+{
+	return suffix == 'a' ? arch == cc : arch / 10 == cc / 10 && arch <= cc;
+}
+
+struct walk {
+	struct in_kernels *kernels;
+	struct in_source *source;
+	const struct in_device *device;
+	uint8_t bytes[PEEK]; /* a window of the source */
+	uint64_t at;
+	size_t size;
+	int tries; /* left, for the compiler's version */
+};
+
+/* `size` bytes (at most PEEK) at a place before `end`; NULL if they are not all there. */
+static const uint8_t *
+peek(struct walk *w, uint64_t at, size_t size, uint64_t end)
+{
+	if (at > end || size > end - at)
+		return NULL;
+	if (at < w->at || at + size > w->at + w->size) {
+		w->size = end - at < PEEK ? (size_t)(end - at) : PEEK;
+		w->at = at;
+		if (!in_read(w->source, at, w->bytes, w->size)) {
+			w->size = 0;
+			return NULL;
+		}
+	}
+	return w->bytes + (at - w->at);
+}
+
+static struct in_arch *
+arch_of(struct in_kernels *k, const struct img_entry *e)
+{
+	bool ptx = e->kind == IMG_ENTRY_PTX;
+
+	for (size_t n = 0; n < k->arch_count; n++)
+		if (k->archs[n].arch == e->arch && k->archs[n].suffix == e->suffix && k->archs[n].ptx == ptx)
+			return &k->archs[n];
+	if (k->arch_count == IN_MAX_ARCHS) {
+		k->archs_full = true;
+		return NULL;
+	}
+	k->archs[k->arch_count] = (struct in_arch){ .arch = e->arch, .suffix = e->suffix, .ptx = ptx, .oldest = e->version };
+	return &k->archs[k->arch_count++];
+}
+
+static void
+note_entry(struct in_kernels *k, const struct img_entry *e)
+{
+	if (e->kind != IMG_ENTRY_PTX && e->kind != IMG_ENTRY_ELF) {
+		k->other++;
+		return;
+	}
+	struct in_arch *a = arch_of(k, e);
+	if (!a)
+		return;
+	a->count++;
+	a->packed += e->payload_size;
+	a->size += e->size;
+	a->raw += e->compression == IMG_RAW;
+	a->lz4 += e->compression == IMG_LZ4;
+	a->zstd += e->compression == IMG_ZSTD;
+	if (e->version < a->oldest)
+		a->oldest = e->version;
+	if (e->version > a->newest)
+		a->newest = e->version;
+}
+
+/* "Cuda compilation tools, release 12.4, V12.4.131" stands in PTX as a comment and in machine code in a note. */
+static void
+find_toolkit(struct walk *w, struct img_entry entry, uint64_t payload)
+{
+	static const char words[] = "ompilation tools, release ";
+	struct img_payload text;
+	struct fw_cursor copy;
+
+	if (w->tries <= 0 || entry.payload_size > TOOLKIT_PACKED || entry.size > TOOLKIT_SIZE)
+		return;
+	w->tries--;
+	if (!in_load(w->source, payload, entry.payload_size, &copy))
+		return;
+	entry.payload = copy.data;
+	if (img_entry_read(&entry, &text, NULL) == IMG_OK) {
+		const char *found = memmem(text.data, text.size, words, sizeof(words) - 1), *end = text.data + text.size;
+		size_t length = 0;
+		for (found = found ? found + sizeof(words) - 1 : end; found + length < end && length < 12; length++)
+			if (!memchr("0123456789.", found[length], 11))
+				break;
+		if (length) {
+			snprintf(w->kernels->toolkit, sizeof(w->kernels->toolkit), "%.*s", (int)length, found);
+			w->tries = 0;
+		}
+		img_payload_free(&text);
+	}
+	in_unload(&copy);
+}
+
+/* What of one fat binary fits the device. */
+struct fit {
+	bool machine, ptx, ptx_too_new, any;
+	uint32_t oldest_too_new, isa;
+};
+
+static void
+note_fit(struct fit *fit, const struct img_entry *e, const struct in_device *device)
+{
+	if (e->kind == IMG_ENTRY_ELF) {
+		fit->any = true;
+		fit->machine |= in_machine_code_fits(e->arch, e->suffix, device->cc);
+	} else if (e->kind == IMG_ENTRY_PTX) {
+		fit->any = true;
+		if (!img_arch_fits(e->arch, e->suffix, device->cc))
+			return;
+		if (!device->max_ptx || e->version <= device->max_ptx) {
+			fit->ptx = true;
+			fit->isa = e->version > fit->isa ? e->version : fit->isa;
+		} else if (!fit->ptx_too_new || e->version < fit->oldest_too_new) {
+			fit->ptx_too_new = true;
+			fit->oldest_too_new = e->version;
+		}
+	}
+}
+
+static void
+count_fit(struct in_kernels *k, const struct fit *fit)
+{
+	uint32_t isa = 0;
+
+	if (fit->machine) {
+		k->native++;
+	} else if (fit->ptx) {
+		k->jit++;
+		isa = fit->isa;
+	} else if (fit->ptx_too_new) {
+		k->too_new++;
+		isa = fit->oldest_too_new;
+	} else {
+		k->uncovered++;
+	}
+	if (isa > k->newest_ptx)
+		k->newest_ptx = isa;
+}
+
+/* One fat binary at `at`; its length, or 0 when it is damaged. */
+static uint64_t
+read_fatbin(struct walk *w, uint64_t at, uint64_t end, bool relocatable)
+{
+	struct in_kernels *k = w->kernels;
+	struct fit fit = { 0 };
+	struct img_error error = { "" };
+	const uint8_t *bytes = peek(w, at, FATBIN_HEADER, end);
+	struct fw_cursor c = fw_cursor(bytes, FATBIN_HEADER);
+
+	fw_cursor_u32(&c);
+	uint32_t version = fw_cursor_u16(&c), header = fw_cursor_u16(&c);
+	uint64_t body = fw_cursor_u64(&c);
+	if (version != 1 || header < FATBIN_HEADER || header > end - at || body > end - at - header) {
+		in_fail(&k->damage, "a fat binary (version %u) at byte %llu claims %llu bytes where %llu are left", version, (unsigned long long)at,
+		        (unsigned long long)body, (unsigned long long)(end - at));
+		return 0;
+	}
+	uint64_t entry_at = at + header, stop = at + header + body;
+	for (uint32_t n = 0; entry_at < stop; n++) {
+		struct img_entry entry;
+		uint64_t header_size, length;
+		bytes = peek(w, entry_at, IMG_ENTRY_HEADER, stop);
+		if (n == IMG_MAX_ENTRIES || !bytes ||
+		    img_entry_header(bytes, IMG_ENTRY_HEADER, stop - entry_at, &entry, &header_size, &length, &error)) {
+			in_fail(&k->damage, "a fat binary at byte %llu is damaged: %s", (unsigned long long)at, error.text[0] ? error.text : "cut short");
+			return 0;
+		}
+		note_entry(k, &entry);
+		note_fit(&fit, &entry, w->device);
+		if (entry.kind == IMG_ENTRY_PTX || entry.kind == IMG_ENTRY_ELF)
+			find_toolkit(w, entry, entry_at + header_size);
+		entry_at += length;
+	}
+	if (relocatable)
+		k->relocatable++;
+	else if (fit.any)
+		k->modules++;
+	if (!relocatable && fit.any && w->device->cc)
+		count_fit(k, &fit);
+	return header + body;
+}
+
+static int
+by_arch(const void *a, const void *b)
+{
+	const struct in_arch *x = a, *y = b;
+
+	if (x->ptx != y->ptx)
+		return x->ptx - y->ptx;
+	return x->arch != y->arch ? (x->arch > y->arch) - (x->arch < y->arch) : x->suffix - y->suffix;
+}
+
+void
+in_kernels_read(struct in_kernels *k, const struct in_elf *elf, struct in_source *source, const struct in_device *device)
+{
+	struct walk w = { .kernels = k, .source = source, .device = device, .tries = TOOLKIT_TRIES };
+
+	*k = (struct in_kernels){ 0 };
+	for (size_t n = 0; n < elf->fatbin_count && !k->damage.text[0]; n++) {
+		uint64_t at = elf->fatbins[n].at, end = at + elf->fatbins[n].size;
+		const uint8_t *bytes;
+		while ((bytes = peek(&w, at, FATBIN_HEADER, end))) {
+			if (img_recognise(bytes, 4) != IMG_FATBIN) {
+				at += 8; /* padding */
+				continue;
+			}
+			uint64_t length = read_fatbin(&w, at, end, elf->relocatable[n]);
+			if (!length)
+				break;
+			at += length;
+			at += -(at - elf->fatbins[n].at) & 7;
+		}
+	}
+	qsort(k->archs, k->arch_count, sizeof(k->archs[0]), by_arch);
+}
