@@ -41,6 +41,8 @@ check-real: all
 	@python3 tests/real/run.py --build $(BUILD) --server unix
 	@python3 tests/real/libs/fetch.py --into $(BUILD)/real-libs
 	@python3 tests/real/libs/run.py --build $(BUILD)
+	@python3 tests/doctor/fetch_driver.py --into $(BUILD)/real-driver
+	@python3 tests/doctor/test_places.py $(BUILD)/farwarp $(BUILD)/real-driver
 
 check-clients: all
 	@python3 tests/real/clients/fetch.py --into $(BUILD)/real-clients
