@@ -62,10 +62,12 @@ _farwarp() {
 		--mem|-m) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
 		--cert|--key|--client-ca) COMPREPLY=($(compgen -f -- "$current")) ;;
 		--self-signed) COMPREPLY=($(compgen -d -- "$current")) ;;
+		--image-cache) COMPREPLY=($(compgen -d -W 'off' -- "$current")) ;;
+		--image-cache-size) COMPREPLY=($(compgen -W '512M 2G 8G' -- "$current")) ;;
 		--max-clients|--devices|--max-threads|--max-handles|--allow-uid|--drain) ;;
 		--memory) COMPREPLY=($(compgen -W '1G 4G 8G 16G' -- "$current")) ;;
 		--log-format) COMPREPLY=($(compgen -W 'text json' -- "$current")) ;;
-		*) COMPREPLY=($(compgen -W '--listen --backend --devices --no-check --cc --mem --memory --max-clients --max-threads --max-handles --allow-uid --drain --log-format --cert --key --client-ca --self-signed --insecure --help' -- "$current")) ;;
+		*) COMPREPLY=($(compgen -W '--listen --backend --devices --no-check --cc --mem --memory --max-clients --max-threads --max-handles --allow-uid --image-cache --image-cache-size --drain --log-format --cert --key --client-ca --self-signed --insecure --help' -- "$current")) ;;
 		esac ;;
 	doctor)
 		case $previous in

@@ -17,7 +17,7 @@
 #include "cuda_ops.h"
 
 #define SESSION_MAGIC "farwarp"
-#define SESSION_REVISION 4 /* grows when the meaning of a record changes while its size does not; part of the protocol's hash */
+#define SESSION_REVISION 5 /* grows when the meaning of a record changes while its size does not; part of the protocol's hash */
 #define SESSION_VISIBLE_MAX 512
 #define SESSION_CHUNK (512u << 10)    /* bytes of a blob record or of a part of an answer */
 #define SESSION_BLOB_MAX (2ull << 30) /* of all inputs of one call */
@@ -80,12 +80,17 @@ struct session_hello {
 	struct session_space spaces[SESSION_SPACES]; /* the client has reserved them until it knows which one is taken */
 };
 
-enum { SESSION_WELCOME_CHOSEN = 1 }; /* the worker has obeyed `visible` */
+enum {
+	SESSION_WELCOME_CHOSEN = 1, /* the worker has obeyed `visible` */
+	SESSION_WELCOME_IMAGES = 2, /* the server keeps images: they may be named (struct session_image) */
+};
+#define SESSION_NONCE 32 /* bytes */
 struct session_welcome {
 	struct session_version version;
 	int32_t result; /* CUresult of opening the device; 0: the session goes on */
 	uint32_t flags;
 	struct session_space space; /* where the device's memory lies: inside one of the client's, or size 0 */
+	uint8_t nonce[SESSION_NONCE]; /* for SESSION_WELCOME_IMAGES; another one for each session */
 	char text[768]; /* the device in words, or why not; NUL-terminated */
 };
 
@@ -125,6 +130,19 @@ struct session_launch {
 
 /* How the parameters of a kernel node were given. */
 enum session_params { SESSION_PARAMS_NONE, SESSION_PARAMS_LIST, SESSION_PARAMS_BUFFER, SESSION_PARAMS_BOTH };
+
+/*
+ * An image that is named and not sent. `name` is the first half of the digest (base/digest.h) of its bytes; `proof` that the client has them: the
+ * BLAKE2b of the digest's other half, with the nonce for a key. A worker that has not got the image, or does not believe it, answers a handle
+ * of SESSION_IMAGE_WANTED, whichever it is; then the bytes are sent.
+ */
+#define SESSION_IMAGE_NAMED (1ull << 32) /* in the version of an image: its one part is a struct session_image */
+#define SESSION_IMAGE_WANTED UINT64_MAX
+#define SESSION_IMAGE_MIN (256u << 10)   /* bytes from which an image is worth a round trip */
+struct session_image {
+	uint64_t size;
+	uint8_t name[32], proof[32];
+};
 
 struct session_bulk {
 	uint64_t address, size, stream, number;

@@ -23,6 +23,8 @@ static uint64_t tickets __attribute__((aligned(128))); /* atomic */
 uint64_t rm_epochs[CALL_TOUCHES_KINDS];
 static bool strict, closed, failed; /* failed: atomic */
 static bool chosen; /* the worker has obeyed CUDA_VISIBLE_DEVICES */
+static bool keeps_images; /* the server may be told the names of images */
+static uint8_t image_nonce[SESSION_NONCE];
 static char server[300];
 
 struct wire_link *
@@ -730,6 +732,8 @@ read_welcome(const struct session_version *own, const uint8_t *reply, size_t siz
 	}
 	fw_info("client", "server %s: %s", server, welcome.text);
 	chosen = welcome.flags & SESSION_WELCOME_CHOSEN;
+	keeps_images = welcome.flags & SESSION_WELCOME_IMAGES;
+	memcpy(image_nonce, welcome.nonce, sizeof(image_nonce));
 	*space = welcome.space;
 	return CUDA_SUCCESS;
 }
@@ -738,6 +742,12 @@ bool
 rm_devices_chosen(void)
 {
 	return chosen;
+}
+
+const uint8_t *
+rm_image_nonce(void)
+{
+	return keeps_images ? image_nonce : NULL;
 }
 
 static bool

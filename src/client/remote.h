@@ -25,6 +25,8 @@
 CUresult rm_open(const char *address, const struct cuda_ops **ops);
 /* Whether the server has obeyed CUDA_VISIBLE_DEVICES already. */
 bool rm_devices_chosen(void);
+/* The key of proofs (struct session_image), SESSION_NONCE bytes; NULL: the server keeps no images. */
+const uint8_t *rm_image_nonce(void);
 /* At process exit: what kernels printed comes home; the link ends. */
 void rm_close(void);
 void rm_after_fork(void);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/digest.h"
 #include "base/log.h"
 #include "client/remote.h"
 #include "image/image.h"
@@ -215,36 +216,52 @@ rm_take_options(struct fw_cursor *in, unsigned count, const CUjit_option *option
 	return true;
 }
 
+/* ---- names of images ----------------------------------------------------------------------------------------------- */
+
+/* Names the one part, if the server keeps images and this one is worth a round trip. */
+static bool
+name_image(const struct parts *parts, struct session_image *image)
+{
+	const uint8_t *nonce = rm_image_nonce();
+	uint8_t digest[FW_DIGEST];
+	const size_t half = sizeof(image->name);
+
+	if (!nonce || parts->count != 1 || parts->part[0].size < SESSION_IMAGE_MIN)
+		return false;
+	fw_digest(parts->part[0].data, parts->part[0].size, digest);
+	image->size = parts->part[0].size;
+	memcpy(image->name, digest, half);
+	fw_blake2b(nonce, SESSION_NONCE, digest + half, sizeof(digest) - half, image->proof, sizeof(image->proof));
+	return true;
+}
+
+static void
+put_name(struct call_writer *out, const struct parts *parts, const struct session_image *image)
+{
+	call_put_u64(out, parts->version | SESSION_IMAGE_NAMED);
+	call_put_u64(out, 1);
+	call_put_array(out, image, 1, sizeof(*image));
+}
+
 /* ---- loading ------------------------------------------------------------------------------------------------------- */
 
-/* cuModuleLoadDataEx and cuLibraryLoadData are the two records; the others are made of them. */
+/* One way of asking for it; `name` NULL: with its bytes. */
 static CUresult
-load(enum cuda_call_id call, uint64_t *handle, const void *image, unsigned count, CUjit_option *options, void **values,
-     unsigned library_count, const CUlibraryOption *library_options, void *const *library_values)
+ask_load(enum cuda_call_id call, uint64_t *handle, const struct parts *parts, const struct session_image *name, unsigned count, CUjit_option *options,
+         void **values, bool preserved)
 {
-	struct parts parts;
 	struct rm_request r;
 	struct fw_cursor in;
 	uint32_t rooms[2];
 
-	for (unsigned n = 0; n < library_count; n++)
-		if (!library_options || (library_options[n] != CU_LIBRARY_BINARY_IS_PRESERVED &&
-		                         library_options[n] != CU_LIBRARY_HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE))
-			return CUDA_ERROR_INVALID_VALUE;
-	CUresult result = find_parts(image, &parts);
-	if (result != CUDA_SUCCESS)
-		return result;
-	rm_begin(&r, (uint16_t)call, parts_bound(&parts) + 64 + 2 * 24 * RM_OPTIONS_MAX);
-	put_parts(&r.out, &parts);
-	free(parts.part);
-	result = rm_put_options(&r.out, count, options, values);
-	if (call == CALL_cuLibraryLoadData) {
-		/* HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE points into the program: it says nothing that the worker needs. */
-		unsigned preserved = 0;
-		for (unsigned n = 0; n < library_count; n++)
-			preserved |= library_options[n] == CU_LIBRARY_BINARY_IS_PRESERVED && library_values && library_values[n];
+	rm_begin(&r, (uint16_t)call, (name ? 24 + 24 + sizeof(*name) : parts_bound(parts)) + 64 + 2 * 24 * RM_OPTIONS_MAX);
+	if (name)
+		put_name(&r.out, parts, name);
+	else
+		put_parts(&r.out, parts);
+	CUresult result = rm_put_options(&r.out, count, options, values);
+	if (call == CALL_cuLibraryLoadData)
 		call_put_u64(&r.out, preserved);
-	}
 	if (result != CUDA_SUCCESS) {
 		rm_end(&r); /* an unpublished record is written over by the next one */
 		return result;
@@ -252,9 +269,38 @@ load(enum cuda_call_id call, uint64_t *handle, const void *image, unsigned count
 	rm_log_rooms(count, options, values, rooms);
 	result = rm_ask(&r, &in);
 	*handle = call_get_u64(&in);
-	if (!rm_take_options(&in, count, options, values, rooms) && result == CUDA_SUCCESS)
+	bool wanted = name && result == CUDA_SUCCESS && *handle == SESSION_IMAGE_WANTED;
+	if (!wanted && !rm_take_options(&in, count, options, values, rooms) && result == CUDA_SUCCESS)
 		result = rm_nonsense(&r);
 	rm_end(&r);
+	return result;
+}
+
+/* cuModuleLoadDataEx and cuLibraryLoadData are the two records; the others are made of them. */
+static CUresult
+load(enum cuda_call_id call, uint64_t *handle, const void *image, unsigned count, CUjit_option *options, void **values,
+     unsigned library_count, const CUlibraryOption *library_options, void *const *library_values)
+{
+	struct session_image name;
+	struct parts parts;
+	bool preserved = false;
+
+	/* HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE points into the program: it says nothing that the worker needs. */
+	for (unsigned n = 0; n < library_count; n++) {
+		if (!library_options || (library_options[n] != CU_LIBRARY_BINARY_IS_PRESERVED &&
+		                         library_options[n] != CU_LIBRARY_HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE))
+			return CUDA_ERROR_INVALID_VALUE;
+		preserved |= library_options[n] == CU_LIBRARY_BINARY_IS_PRESERVED && library_values && library_values[n];
+	}
+	CUresult result = find_parts(image, &parts);
+	if (result != CUDA_SUCCESS)
+		return result;
+	*handle = SESSION_IMAGE_WANTED;
+	if (name_image(&parts, &name))
+		result = ask_load(call, handle, &parts, &name, count, options, values, preserved);
+	if (result == CUDA_SUCCESS && *handle == SESSION_IMAGE_WANTED)
+		result = ask_load(call, handle, &parts, NULL, count, options, values, preserved);
+	free(parts.part);
 	return result;
 }
 

@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "image/image.h"
@@ -17,7 +18,9 @@
 /* An image as a program would pass it: the bytes, or a wrapper that points to them. */
 struct image {
 	const void *image;
-	void *copies[2]; /* to be freed */
+	bool wanted;             /* it was named, and its bytes have to be sent */
+	uint64_t only_size;      /* of its one part, which was sent; 0: it was not, or there are more */
+	void *copies[2];         /* the bytes and the list of parts, to be freed */
 	struct {
 		uint32_t magic, version;
 		const void *fatbin;
@@ -26,35 +29,69 @@ struct image {
 	const void **parts;
 };
 
-/* A copy of a part, with zeros behind it that end a text. NULL: a part that says that it is longer than it is, or is a wrapper, which
- * holds pointers: the device believes both. */
-static const void *
-keep(uint8_t *memory, size_t *used, const void *bytes, uint64_t size)
+/* Ends the bytes of a part with zeros, which end a text, and moves *used behind them. False: a part that says that it is longer than it is,
+ * or is a wrapper, which holds pointers: the device believes both. */
+static bool
+finish_part(uint8_t *at, size_t *used, uint64_t size)
 {
 	struct img_error error;
-	uint8_t *at = memory + *used;
 	size_t length = 0;
 
-	memcpy(at, bytes, size);
 	memset(at + size, 0, 64);
 	*used += (size + 64 + 63) & ~63ull;
 	if (img_length(at, size, &length, &error) == 0 && length <= size)
-		return at;
+		return true;
 	fw_warn("worker", "module: %s", error.text);
-	return NULL;
+	return false;
 }
 
-static bool
-get_image(struct fw_cursor *in, struct image *image, CUresult *result)
+static CUresult
+make_memory(struct image *image, uint64_t total, uint64_t count)
 {
-	uint64_t version = call_get_u64(in), count = call_get_u64(in), total = 0;
+	image->copies[0] = aligned_alloc(64, (total + 63) & ~63ull);
+	image->parts = calloc(count + 1, sizeof(*image->parts));
+	image->copies[1] = image->parts;
+	return image->copies[0] && image->parts ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+/* What the client names and has shown to have. */
+static bool
+get_named(struct fw_cursor *in, struct image *image, CUresult *result)
+{
+	uint64_t count;
+	const void *bytes = call_get_array(in, sizeof(struct session_image), &count);
+	struct session_image name;
 	size_t used = 0;
 
-	*image = (struct image){ 0 };
-	*result = CUDA_SUCCESS;
-	if (in->bad || count == 0 || count > PARTS_MAX || version > 2 || (version != 2 && count != 1))
+	if (in->bad || count != 1)
 		return false;
+	memcpy(&name, bytes, sizeof(name));
+	int fd = sv_image_find(&name);
+	image->wanted = fd < 0;
+	if (image->wanted)
+		return true;
+	*result = make_memory(image, name.size + 128, 1);
+	if (*result != CUDA_SUCCESS) {
+		close(fd);
+		return true;
+	}
+	image->wanted = !sv_image_read(fd, &name, image->copies[0]);
+	if (image->wanted)
+		return true;
+	image->image = image->wrapper.fatbin = image->copies[0];
+	if (!finish_part(image->copies[0], &used, name.size))
+		*result = CUDA_ERROR_INVALID_IMAGE;
+	return true;
+}
+
+/* Parts as bytes. */
+static bool
+get_parts(struct fw_cursor *in, uint64_t count, struct image *image, CUresult *result)
+{
+	uint64_t total = 0;
+	size_t used = 0;
 	struct fw_cursor look = *in;
+
 	for (uint64_t n = 0; n < count; n++) {
 		uint64_t size;
 		call_get_array(&look, 1, &size);
@@ -64,29 +101,46 @@ get_image(struct fw_cursor *in, struct image *image, CUresult *result)
 		return false;
 	struct fw_cursor parts = *in;
 	*in = look; /* behind the image, whatever becomes of it */
-	uint8_t *memory = aligned_alloc(64, (total + 63) & ~63ull);
-	image->parts = calloc(count + 1, sizeof(*image->parts));
-	image->copies[0] = memory;
-	image->copies[1] = image->parts;
-	if (!memory || !image->parts) {
-		*result = CUDA_ERROR_OUT_OF_MEMORY;
+	*result = make_memory(image, total, count);
+	if (*result != CUDA_SUCCESS)
 		return true;
-	}
 	for (uint64_t n = 0; n < count; n++) {
 		uint64_t size;
 		const void *bytes = call_get_array(&parts, 1, &size);
-		const void *copy = size ? keep(memory, &used, bytes, size) : NULL;
-		if (size && !copy) {
-			*result = CUDA_ERROR_INVALID_IMAGE;
-			return true;
+		uint8_t *copy = size ? (uint8_t *)image->copies[0] + used : NULL;
+		if (size) {
+			memcpy(copy, bytes, size);
+			if (!finish_part(copy, &used, size)) {
+				*result = CUDA_ERROR_INVALID_IMAGE;
+				return true;
+			}
 		}
-		if (n == 0)
+		if (n == 0) {
 			image->image = image->wrapper.fatbin = copy;
-		else if (copy)
+			image->only_size = count == 1 ? size : 0;
+		} else if (copy) {
 			image->parts[n - 1] = copy;
-		else
+		} else {
 			return false; /* a hole would end the list */
+		}
 	}
+	return true;
+}
+
+static bool
+get_image(struct fw_cursor *in, struct image *image, CUresult *result)
+{
+	uint64_t first = call_get_u64(in), count = call_get_u64(in), version = first & ~SESSION_IMAGE_NAMED;
+	bool named = first & SESSION_IMAGE_NAMED;
+
+	*image = (struct image){ 0 };
+	*result = CUDA_SUCCESS;
+	if (in->bad || count == 0 || count > PARTS_MAX || version > 2 || ((version != 2 || named) && count != 1))
+		return false;
+	if (!(named ? get_named(in, image, result) : get_parts(in, count, image, result)))
+		return false;
+	if (image->wanted || *result != CUDA_SUCCESS)
+		return true;
 	if (version) {
 		image->wrapper.magic = WRAPPER_MAGIC;
 		image->wrapper.version = (uint32_t)version;
@@ -180,6 +234,18 @@ sv_jit_drop(struct sv_jit *o)
 
 /* ---- loading ------------------------------------------------------------------------------------------------------- */
 
+/* What both answer: the handle, or that the bytes are wanted. */
+static void
+put_loaded(struct sv_call *call, struct image *image, uint64_t handle, const struct sv_jit *options, CUresult result)
+{
+	call_put_u64(&call->out, image->wanted ? SESSION_IMAGE_WANTED : handle);
+	if (image->wanted)
+		return;
+	sv_jit_put(&call->out, options);
+	if (result == CUDA_SUCCESS && image->only_size && sv_image_keep(image->copies[0], image->only_size))
+		image->copies[0] = NULL;
+}
+
 bool
 sv_cuModuleLoadDataEx(struct sv_call *call, CUresult *result)
 {
@@ -188,11 +254,10 @@ sv_cuModuleLoadDataEx(struct sv_call *call, CUresult *result)
 	CUmodule module = NULL;
 	bool ok = get_image(&call->in, &image, result) && sv_jit_get(&call->in, &options);
 
-	if (ok && *result == CUDA_SUCCESS)
+	if (ok && *result == CUDA_SUCCESS && !image.wanted)
 		*result = call->ops->cuModuleLoadDataEx(&module, image.image, (unsigned)options.count, options.numbers, options.values);
-	call_put_u64(&call->out, (uint64_t)(uintptr_t)module);
 	if (ok)
-		sv_jit_put(&call->out, &options);
+		put_loaded(call, &image, (uint64_t)(uintptr_t)module, &options, *result);
 	sv_jit_drop(&options);
 	drop_image(&image);
 	return ok;
@@ -208,11 +273,10 @@ sv_cuLibraryLoadData(struct sv_call *call, CUresult *result)
 
 	call_get_u64(&call->in); /* whether the program keeps the image: the worker's copy ends with the call all the same */
 	ok = ok && !call->in.bad;
-	if (ok && *result == CUDA_SUCCESS)
+	if (ok && *result == CUDA_SUCCESS && !image.wanted)
 		*result = call->ops->cuLibraryLoadData(&library, image.image, options.numbers, options.values, (unsigned)options.count, NULL, NULL, 0);
-	call_put_u64(&call->out, (uint64_t)(uintptr_t)library);
 	if (ok)
-		sv_jit_put(&call->out, &options);
+		put_loaded(call, &image, (uint64_t)(uintptr_t)library, &options, *result);
 	sv_jit_drop(&options);
 	drop_image(&image);
 	return ok;

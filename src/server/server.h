@@ -35,6 +35,8 @@ struct sv_options {
 	struct wire_tls_files tls; /* for tls: addresses */
 	const char *token;     /* clients have to say it; NULL: none */
 	const char *executable; /* of the worker: this program */
+	const char *images;     /* folder of the cache of images; NULL: the usual one */
+	uint64_t images_size;   /* bytes that it may hold; 0: there is none */
 	int lease_fd;           /* in a worker: where it tells the supervisor its process id when its client was accepted */
 	char *const *worker_arguments; /* after "serve --worker FD KIND"; NULL-terminated */
 };
@@ -178,6 +180,20 @@ struct sv_line {
 	char text[];
 };
 struct sv_line *sv_log_take(void);
+
+/* images.c: opens the cache that the options name, if it can be had, and tells the client so. */
+void sv_images_open(const struct sv_options *options, struct session_welcome *welcome);
+/* An image that is kept and that the client has proved to have, to be read; -1: it is not, or the client has not. */
+int sv_image_find(const struct session_image *image);
+/* Reads its bytes, image->size of them, and checks them; false: they are not what was named. The descriptor is closed. */
+bool sv_image_read(int fd, const struct session_image *image, uint8_t *bytes);
+/*
+ * Keeps the bytes of an image (from malloc) for others who have it too, if they are worth it and there is a cache: then true, and they are
+ * freed when that is done, on a thread of its own.
+ */
+bool sv_image_keep(void *bytes, uint64_t size);
+/* Waits a while for what is being kept. */
+void sv_images_settle(void);
 
 /* serve_module.c: JIT options of a call: read, what the device wrote put into an answer, freed. */
 #define SV_JIT_MAX 64

@@ -461,6 +461,8 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 		leave(2);
 	} else {
 		welcome.result = (int32_t)open_device(options, &hello, &welcome);
+		if (kind != WIRE_UNIX)
+			sv_images_open(options, &welcome);
 	}
 	bool answered = wire_hello_answer(stream, &welcome, sizeof(welcome));
 	if (welcome.result != CUDA_SUCCESS) {
@@ -493,5 +495,6 @@ sv_work(int fd, enum wire_kind kind, const struct sv_options *options)
 	count_bytes(&bytes_in, &bytes_out);
 	SV_EVENT("end", { "worker", NULL, (uint64_t)self }, { "client", NULL, hello.pid }, { "why", wire_reason(link), 0 },
 	         { "ms", NULL, now_ms() - begin }, { "bytes_in", NULL, bytes_in }, { "bytes_out", NULL, bytes_out });
+	sv_images_settle();
 	leave(0);
 }

@@ -17,7 +17,8 @@
 #define CERTIFICATE_DAYS 3650
 
 enum { KEY_WORKER = 256, KEY_WORKER_KIND, KEY_WORKER_LEASE, KEY_WORKER_REFUSE, KEY_INSECURE, KEY_MAX_CLIENTS, KEY_DEVICES, KEY_CERT,
-	KEY_KEY, KEY_CLIENT_CA, KEY_SELF_SIGNED, KEY_ALLOW_UID, KEY_DRAIN, KEY_LOG_FORMAT, KEY_MEMORY, KEY_MAX_THREADS, KEY_MAX_HANDLES, KEY_NO_CHECK };
+	KEY_KEY, KEY_CLIENT_CA, KEY_SELF_SIGNED, KEY_ALLOW_UID, KEY_DRAIN, KEY_LOG_FORMAT, KEY_MEMORY, KEY_MAX_THREADS, KEY_MAX_HANDLES, KEY_NO_CHECK,
+	KEY_IMAGE_CACHE, KEY_IMAGE_CACHE_SIZE };
 #define PASSED 40
 #define CHECK_MS 30000
 #define FINDING_SECONDS 3.0 /* how long a step of the driver may take when the doctor looks why it failed */
@@ -47,6 +48,9 @@ static const struct argp_option option_table[] = {
 	{ "max-threads", KEY_MAX_THREADS, "N", 0, "threads of a client that may call (default 256)", 0 },
 	{ "max-handles", KEY_MAX_HANDLES, "N", 0, "streams, events, graphs and so on that a client may hold (default 1000000)", 0 },
 	{ "allow-uid", KEY_ALLOW_UID, "UID,...", 0, "users besides this one and root who may connect to a unix: address", 0 },
+	{ "image-cache", KEY_IMAGE_CACHE, "DIR|off", 0,
+	  "where images that came over a network are kept for who has them too (default: in ~/.cache/farwarp)", 0 },
+	{ "image-cache-size", KEY_IMAGE_CACHE_SIZE, "SIZE", 0, "how much is kept there (default 2G)", 0 },
 	{ "drain", KEY_DRAIN, "SECONDS", 0, "after SIGTERM, how long clients may finish (default 0)", 0 },
 	{ "log-format", KEY_LOG_FORMAT, "text|json", 0, "a line an event, as key=value (default) or JSON", 0 },
 	{ "cert", KEY_CERT, "FILE", 0, "tls: the certificate to show, with those that signed it (PEM)", 0 },
@@ -151,6 +155,17 @@ parse(int key, char *arg, struct argp_state *state)
 		if (strcmp(arg, "json") == 0)
 			sv_events_json();
 		break;
+	case KEY_IMAGE_CACHE:
+		if (strcmp(arg, "off") != 0 && *arg != '/')
+			argp_error(state, "--image-cache is off or a folder from the root on, not \"%s\"", arg);
+		o->server.images = arg;
+		pass(o, "--image-cache", arg);
+		break;
+	case KEY_IMAGE_CACHE_SIZE:
+		if (!sw_settings_size(arg, &o->server.images_size))
+			argp_error(state, "--image-cache-size is a size such as 512M or 8G, not \"%s\"", arg);
+		pass(o, "--image-cache-size", arg);
+		break;
 	case KEY_NO_CHECK:
 		o->no_check = true;
 		break;
@@ -191,6 +206,8 @@ parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--cert and --self-signed exclude each other");
 		if (o->server.tls.key && !o->server.tls.cert)
 			argp_error(state, "--key needs --cert");
+		if (o->server.images && strcmp(o->server.images, "off") == 0)
+			o->server.images_size = 0;
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -301,7 +318,7 @@ tool_serve(int argc, char **argv)
 		"Ends with 0 after SIGTERM or SIGINT, 1: cannot listen, 2: the GPU does not work, 64: wrong usage.",
 		NULL, NULL, NULL };
 	char name[] = "farwarp serve", native[] = "native", soft[] = "soft", self[PATH_MAX];
-	struct serve_options o = { .worker_fd = -1, .best = true, .server = { .max_clients = 64, .max_threads = 256, .max_handles = 1000000 } };
+	struct serve_options o = { .worker_fd = -1, .best = true, .server = { .max_clients = 64, .max_threads = 256, .max_handles = 1000000, .images_size = 2ull << 30 } };
 
 	argv[0] = name;
 	argp_err_exit_status = FW_EXIT_USAGE;

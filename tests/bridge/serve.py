@@ -175,6 +175,51 @@ say("after", cuda.cuCtxSynchronize())
         check("and nobody else's", out[1:] == ["next 0"], out, log)
 
 
+IMAGE = """
+text = b".version 7.0\\n.target sm_75\\n.address_size 64\\n.visible .entry empty()\\n{\\n\\tret;\\n}\\n//" + b"x" * (1 << 20) + b"%s\\n\\0"
+module, library, function = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
+results = [cuda.cuModuleLoadData(ctypes.byref(module), text), cuda.cuModuleGetFunction(ctypes.byref(function), module, b"empty"),
+           cuda.cuLibraryLoadData(ctypes.byref(library), text, None, None, 0, None, None, 0),
+           cuda.cuModuleLoadData(ctypes.byref(module), text.replace(b"(", b"?"))]
+say(*results)
+"""
+
+
+def images():
+    """An image travels once to a server, whoever has it; what came in is told in the log."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        tcp = "tcp:127.0.0.1:%d" % s.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        kept = os.path.join(folder, "farwarp/images")
+
+        def loads(server, number, address=tcp):
+            ended = len(server.events("exit"))
+            out, log = ask(address, IMAGE % number)
+            until(lambda: len(server.events("exit")) > ended)
+            return out[1:] == ["0 0 0 218"], int(server.events("end")[-1]["bytes_in"]) >> 10, (out, log, server.text()[-300:])
+
+        with Server("--listen", tcp, XDG_CACHE_HOME=folder, CACHE_DIRECTORY="") as server:
+            good, kib, why = loads(server, 1)
+            check("the first client sends its image, and a bad one", good and 2048 < kib < 4200, kib, *why)
+            check("the good one is kept, for this user alone", len(os.listdir(kept)) == 1 and os.stat(kept).st_mode & 0o777 == 0o700, os.listdir(kept))
+            good, kib, why = loads(server, 1)
+            check("the next one sends the bad one alone", good and 1024 <= kib < 1100, kib, *why)
+            good, kib, why = loads(server, 2)
+            check("another image has to be sent", good and kib > 2048 and len(os.listdir(kept)) == 2, kib, *why)
+            good, kib, why = loads(server, 3, server.address)
+            check("over unix: nothing is kept", good and len(os.listdir(kept)) == 2, *why)
+        with Server("--listen", tcp, "--image-cache", kept) as server:
+            good, kib, why = loads(server, 2)
+            check("another server with that folder need not be sent it", good and kib < 1100, kib, *why)
+        with Server("--listen", tcp, "--image-cache", "off", XDG_CACHE_HOME=folder, CACHE_DIRECTORY="") as server:
+            good, kib, why = loads(server, 2)
+            check("--image-cache off: everything is sent", good and kib > 3000, kib, *why)
+    for bad in (("--image-cache", "here"), ("--image-cache-size", "much")):
+        done = subprocess.run([os.path.join(BUILD, "farwarp"), "serve", "--listen", tcp, *bad], capture_output=True, text=True, timeout=20)
+        check("%s %s is refused" % bad, done.returncode == 64 and bad[0] in done.stderr, done.stderr)
+
+
 def who_connects():
     with Server("--max-clients", "1") as server:
         held = client(server, "time.sleep(30)")
@@ -396,7 +441,7 @@ def main():
     parser.add_argument("--build", required=True)
     BUILD = os.path.abspath(parser.parse_args().build)
     LIBRARY = os.path.join(BUILD, "lib/libcuda.so.1")
-    for part in (memory, handles, who_connects, the_log, drain, service_manager, versions):
+    for part in (memory, handles, images, who_connects, the_log, drain, service_manager, versions):
         part()
     print("1..%d" % len(results))
     return 0 if all(results) else 1

@@ -50,6 +50,8 @@ serving_device(void)
 	return &ops;
 }
 
+static uint64_t serving_handle __attribute__((unused)); /* the first number of the last answer */
+
 /* Serves a copy of the record that ends where the record does. False: it is none. */
 static bool
 serving_run(const struct serving *serving, const void *record, size_t size, CUresult *result)
@@ -68,6 +70,7 @@ serving_run(const struct serving *serving, const void *record, size_t size, CUre
 	call_put_u64(&call.out, 0);
 	*result = CUDA_ERROR_NOT_SUPPORTED;
 	bool good = serving->serve(&call, result) && !call.out.bad;
+	memcpy(&serving_handle, answer + 8, sizeof(serving_handle));
 	free(call.own);
 	free(copy);
 	return good;
