@@ -24,6 +24,7 @@ static const struct {
 	{ dr_probe_container, true },
 	{ dr_probe_environment, true },
 	{ dr_probe_log, false },
+	{ dr_probe_nvml, false },
 	{ dr_probe_driver, true },
 };
 
@@ -50,6 +51,14 @@ dr_probe(const struct dr_options *options)
 			probes[i].probe(options, facts);
 	dr_set_real(facts, "recorded.seconds", dr_now() - begin);
 	return facts;
+}
+
+bool
+dr_may_load(const struct dr_options *options, const struct fw_json *facts)
+{
+	bool none = dr_get_int(facts, "pci.functions", 0) > 0 && fw_json_size(dr_get(facts, "pci.gpus")) == 0;
+
+	return options->load && !none;
 }
 
 double

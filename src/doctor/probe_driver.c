@@ -22,7 +22,7 @@ static const char *const step_names[STEPS] = {
 	"context", "mem_info", "alloc", "copy_in", "module", "launch", "copy_out", "free" };
 
 #define MAX_GPUS 32
-#define AFTER_A_HANG 3.0 /* seconds: the open of a node hangs already, and the driver will open it too */
+#define AFTER_A_HANG 3.0 /* seconds: the open of a node, or NVML, hangs already: the driver will most likely too */
 #define NUMBERS 1024 /* that the kernel works on */
 
 /* out[i] = 3 * in[i] + i: what no stub gets right by chance. The oldest target that every driver since 2016 compiles. */
@@ -314,10 +314,7 @@ report_hang(struct fw_json *facts, const struct driver *d, const struct dr_child
 static void
 prepare(const struct dr_options *o, const struct fw_json *facts, struct driver *d)
 {
-	/* Where no GPU is on the bus, what the driver would load and make is of no use, and stays. */
-	bool none = dr_get_int(facts, "pci.functions", 0) > 0 && fw_json_size(dr_get(facts, "pci.gpus")) == 0;
-
-	d->load = o->load && !none;
+	d->load = dr_may_load(o, facts);
 	snprintf(d->asked, sizeof(d->asked), "%s%slibcuda.so.1", o->driver ? o->driver : "", o->driver ? "/" : "");
 }
 
@@ -337,14 +334,14 @@ probe_unmasked(const struct dr_options *o, struct fw_json *facts, struct driver 
 }
 
 static bool
-a_node_hangs(const struct fw_json *facts)
+driver_hangs(const struct fw_json *facts)
 {
 	const struct fw_json *nodes = dr_get(facts, "nodes");
 
 	for (size_t i = 0; i < fw_json_size(nodes); i++)
 		if (strcmp(dr_get_text(fw_json_at(nodes, i), "open", ""), "hang") == 0)
 			return true;
-	return false;
+	return dr_get_bool(facts, "nvml.hung", false);
 }
 
 void
@@ -356,7 +353,7 @@ dr_probe_driver(const struct dr_options *o, struct fw_json *facts)
 	}
 	struct driver *d = dr_shared(sizeof(*d));
 	struct dr_child_end e;
-	double deadline = a_node_hangs(facts) && o->deadline > AFTER_A_HANG ? AFTER_A_HANG : o->deadline;
+	double deadline = driver_hangs(facts) && o->deadline > AFTER_A_HANG ? AFTER_A_HANG : o->deadline;
 	if (!d) {
 		dr_unseen(facts, "driver", ENOMEM, "no memory to share with a child", NULL);
 		return;

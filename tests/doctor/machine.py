@@ -44,11 +44,14 @@ BOUND = {ADDRESS: 'nvidia'}
 
 
 class Machine:
-    """`files` is {path: text or bytes}, None takes one away; `drivers` {address: driver}; `script` is for fake_cuda.c."""
+    """`files` is {path: text or bytes}, None takes one away; `drivers` {address: driver}; `script` is for fake_cuda.c,
+    `nvml` for fake_nvml.c, None for no such library."""
 
-    def __init__(self, files=(), drivers=BOUND, nodes=NODES, script='', library='libcuda.so.' + VERSION, folder='lib', env=(), options=()):
+    def __init__(self, files=(), drivers=BOUND, nodes=NODES, script='', library='libcuda.so.' + VERSION, nvml='', folder='lib', env=(),
+                 options=()):
         self.files = {path: text for path, text in dict(files).items() if text is not None}
         self.drivers, self.nodes, self.script, self.library, self.folder = drivers, nodes, script, library, folder
+        self.nvml = nvml
         self.env, self.options = dict(env), list(options)
 
     def build(self, root, fake):
@@ -66,6 +69,9 @@ class Machine:
             shutil.copy(fake, os.path.join(folder, self.library))
             if self.library != 'libcuda.so.1':
                 os.symlink(self.library, os.path.join(folder, 'libcuda.so.1'))
+        if self.nvml is not None:
+            shutil.copy(os.path.join(os.path.dirname(fake), 'libfakenvml.so'), os.path.join(folder, 'libnvidia-ml.so.' + VERSION))
+            os.symlink('libnvidia-ml.so.' + VERSION, os.path.join(folder, 'libnvidia-ml.so.1'))
         return folder
 
     def look(self, farwarp, fake, preload, *options, wrap=()):
@@ -73,7 +79,7 @@ class Machine:
         with tempfile.TemporaryDirectory() as root:
             folder = self.build(root, fake)
             env = {k: v for k, v in os.environ.items() if not k.startswith(('FARWARP', 'CUDA_', 'NVIDIA_', 'LD_', 'SLURM', 'KUBERNETES'))}
-            env.update(FAKE_CUDA=self.script, FAKE_NODES=','.join('%s=%s' % node for node in self.nodes.items()), LD_PRELOAD=preload,
+            env.update(FAKE_CUDA=self.script, FAKE_NVML=self.nvml or '', FAKE_NODES=','.join('%s=%s' % node for node in self.nodes.items()), LD_PRELOAD=preload,
                        ASAN_OPTIONS='verify_asan_link_order=0:detect_leaks=0', **self.env)
             done = subprocess.run([*wrap, farwarp, 'doctor', '--json', '--root', root, '--driver', folder, '--deadline', '1', *self.options,
                                    *options], capture_output=True, text=True, env=env, timeout=60)

@@ -6,8 +6,12 @@ from machine import (ADDRESS, BUS, CONTAINER, DRIVER, GPU, HOST, NODES, NVRM, PC
 
 WORKS = {**HOST, **GPU, **DRIVER}
 NO_UVM = {name: text for name, text in NODES.items() if 'uvm' not in name}
-NO_DRIVER = dict(drivers={}, nodes={}, library=None)
+NO_DRIVER = dict(drivers={}, nodes={}, library=None, nvml=None)
 KO = '/lib/modules/6.1.0-%s-amd64/updates/dkms/nvidia.ko'
+VM = {'/proc/cpuinfo': 'flags : fpu hypervisor\n', '/sys/class/dmi/id/sys_vendor': 'QEMU\n'}
+SECOND = '0000:3c:00.0'
+SXM = function(ADDRESS, '0x10de', '0x2330', '0x030200')
+SXM2 = function(SECOND, '0x10de', '0x2330', '0x030200')
 BRIDGE = function('0000:00:05.0', '0x10de', '0x0448', '0x068000')
 SECURE = {'/sys/firmware/efi/efivars/SecureBoot-8be4df61': bytes([6, 0, 0, 0, 1])}
 
@@ -26,7 +30,7 @@ PLAYED = [
     ('F001 no GPU', Machine(HOST, **NO_DRIVER)),
     ('F001 no GPU, but a node that the driver made', Machine(HOST, drivers={}, nodes={'nvidiactl': '195:255:0666:ENXIO'}, script='init=100')),
     ('F003 all ones', Machine({**WORKS, **function(ADDRESS, '0x10de', '0x2684', '0x030000', b'\xff' * 4)}, script='init=100')),
-    ('F004 bound to vfio-pci', Machine({**HOST, **GPU}, drivers={ADDRESS: 'vfio-pci'}, nodes={}, library=None)),
+    ('F004 bound to vfio-pci', Machine({**HOST, **GPU}, drivers={ADDRESS: 'vfio-pci'}, nodes={}, library=None, nvml=None)),
     ('F005 no memory region', Machine({**WORKS, PCI + ADDRESS + '/resource': '0x0 0x0 0x0\n' * 6}, script='init=100')),
     ('F006 registers are taken', Machine({**WORKS, **kernel_log("NVRM: request_mem_region failed for 16M @ 0xf0000000.")},
         script='init=100')),
@@ -42,7 +46,7 @@ PLAYED = [
         script='init=999')),
     ('F087 a halt', Machine({**WORKS, **kernel_log('NVRM: Xid (0000:3b:00): 62, 0000(0000) 00000000 00000000')}, script='context=46')),
     ('OK and F088, an application error', Machine({**WORKS, **kernel_log('NVRM: Xid (PCI:0000:3b:00): 31, pid=9, name=x, MMU Fault')})),
-    ('F020 nouveau', Machine({**HOST, **GPU}, drivers={ADDRESS: 'nouveau'}, nodes={}, library=None)),
+    ('F020 nouveau', Machine({**HOST, **GPU}, drivers={ADDRESS: 'nouveau'}, nodes={}, library=None, nvml=None)),
     ('F021 no module for this kernel', Machine({**HOST, **GPU, KO % '9': ''}, **NO_DRIVER)),
     ('F022 a closed module on Blackwell', Machine({**WORKS, **function(ADDRESS, '0x10de', '0x2b85', '0x030000'),
         '/proc/driver/nvidia/version': NVRM % ('Kernel Module', VERSION)}, script='init=100')),
@@ -76,6 +80,23 @@ PLAYED = [
     ('F092 no known cause', Machine(WORKS, script='init=999')),
     ('STEP a launch fails', Machine(WORKS, script='launch=719')),
     ('STEP wrong results', Machine(WORKS, script='wrong=1')),
+    ('F051 one SXM GPU in a VM', Machine({**WORKS, **SXM, **VM}, script='init=802', nvml='fabric=2,cc=0')),
+    ('F053 two in a VM', Machine({**WORKS, **SXM, **SXM2, **VM}, drivers={ADDRESS: 'nvidia', SECOND: 'nvidia'}, script='init=802',
+        nvml='fabric=2,mask=1024,cc=0')),
+    ('F056 confidential and not ready', Machine({**WORKS, **SXM, **VM}, script='init=802', nvml='fabric=3,cc=1,ready=0')),
+    ('F041 NVML 17', Machine(WORKS, script='init=100', nvml='init=17')),
+    ('OK and F05A, an unhealthy fabric', Machine({**WORKS, **SXM}, nvml='fabric=3,mask=1280')),
+    ('OK and F0A0, no NVML', Machine(WORKS, nvml=None)),
+    ('F060 MIG without an instance', Machine(WORKS, script='init=100', nvml='mig=1,migs=0')),
+    ('OK and F062, MIG waits', Machine(WORKS, nvml='mig=0,pending=1')),
+    ('F069 exclusive', Machine(WORKS, script='context=46', nvml='mode=3,processes=1')),
+    ('F06A held memory', Machine(WORKS, script='context=2', nvml='used=70000')),
+    ('OK and F06E, no license', Machine(WORKS, nvml='virtualization=2,license=4')),
+    ('F081 a reset is asked for', Machine(WORKS, script='init=999', nvml='recovery=1')),
+    ('F082 a reboot is asked for', Machine(WORKS, script='init=999', nvml='recovery=2')),
+    ('OK and F084, ECC', Machine(WORKS, nvml='errors=2')),
+    ('OK and F085, rows', Machine(WORKS, nvml='remap=1')),
+    ('OK and F010, fewer lanes', Machine({**WORKS, PCI + ADDRESS + '/current_link_width': '8\n', PCI + ADDRESS + '/max_link_width': '16\n'})),
     ('F12B a bridge', Machine({**WORKS, **BRIDGE}, script='init=802')),
     ('F100 no GPU in this container', Machine({**HOST, **GPU, **CONTAINER}, **NO_DRIVER)),
     ('F102 NVIDIA_VISIBLE_DEVICES', Machine({**HOST, **GPU, **CONTAINER}, env={'NVIDIA_VISIBLE_DEVICES': 'void'}, **NO_DRIVER)),

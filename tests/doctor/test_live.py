@@ -41,6 +41,29 @@ def played():
         check('played: ' + name, good, ident, code, fired, error, report['verdict']['evidence'] if isinstance(report, dict) else '')
 
 
+def nvml_facts():
+    """What the library answers arrives; what a product lacks is absent; what a library lacks is unseen."""
+    _, report, _ = look(Machine(WORKS, nvml='fabric=3,status=27,mask=1280,cc=1,ready=1,mig=1,migs=2,errors=5,recovery=4,mode=2,throttle=8,used=512,'
+                                            'processes=2,virtualization=1'))
+    nvml = report['facts']['nvml']
+    gpu = nvml['gpus'][0]
+    check('NVML: numbers arrive', gpu['fabric'] == {'result': 0, 'state': 3, 'status': 27, 'health_mask': 1280, 'incorrect_config': 5} and
+          gpu['mig'] == {'current': 1, 'pending': 1, 'devices': 2} and gpu['ecc'] == {'current': True, 'uncorrected': 5} and
+          gpu['recovery_action'] == 4 and gpu['compute_mode'] == 2 and gpu['throttle'] == 8 and gpu['virtualization'] == 'passthrough' and
+          gpu['memory'] == {'total': 80 << 30, 'used': 512 << 20} and [p['pid'] for p in gpu['processes']] == [4000, 4001], gpu)
+    check('NVML: texts arrive', gpu['name'] == 'NVIDIA Fake' and nvml['driver_version'] == '570.195.03' == nvml['library_version'] and
+          nvml['conf_compute']['enabled'] and nvml['conf_compute']['ready'], nvml)
+    _, report, _ = look(Machine(WORKS))
+    nvml = report['facts']['nvml']
+    gpu = nvml['gpus'][0]
+    check('NVML: what is not supported is absent, what is lacking is unseen', gpu['mig'] is None and gpu['license'] is None and
+          nvml['conf_compute'] is None and gpu['fabric']['state'] is None and 'unseen' in gpu['gsp'] and 'unseen' in gpu['temperature'], nvml)
+    begin = time.monotonic()
+    code, report, _ = look(Machine(WORKS, nvml='hang=1'))
+    check('NVML that hangs costs its deadline, and the driver is asked all the same', report['facts']['nvml']['hung'] is True and code == 0 and
+          time.monotonic() - begin < 4, report['facts']['nvml'], code)
+
+
 def hangs():
     """Each hang costs its deadline (1 s here) and little more, and is named."""
     begin = time.monotonic()
@@ -125,6 +148,7 @@ def touches_nothing():
 
 def main():
     played()
+    nvml_facts()
     hangs()
     changes_nothing()
     touches_nothing()
