@@ -1,15 +1,10 @@
-/* The GPU at hand: asks the driver that a program started now would get, in a child process that may hang, crash or print. */
+/* The GPU at hand: asks the driver that a program started now would get, in a child process that may hang, crash or print
+ * and that can neither load modules nor make device nodes. */
 #include "inspect/inspect.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "doctor/probe.h"
 
 #define ATTRIBUTE_MAJOR 75 /* CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR */
 #define ATTRIBUTE_MINOR 76
@@ -44,45 +39,31 @@ ask(struct answer *a)
 		name(a->name, sizeof(a->name) - 1, 0);
 }
 
-/* The child's answer; false if it gave none in time. A child that cannot be killed is left to the kernel. */
-static bool
-ask_in_child(struct answer *answer, double seconds)
+static void
+ask_and_touch_nothing(void *answer)
 {
-	int ends[2];
-
-	if (pipe2(ends, O_CLOEXEC) != 0)
-		return false;
-	pid_t child = fork();
-	if (child == 0) {
-		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-		if (null >= 0 && dup2(null, 0) == 0 && dup2(null, 1) == 1 && dup2(null, 2) == 2) {
-			ask(answer);
-			_exit(write(ends[1], answer, sizeof(*answer)) != sizeof(*answer));
-		}
-		_exit(1);
-	}
-	close(ends[1]);
-	struct pollfd poll_end = { .fd = ends[0], .events = POLLIN };
-	bool fine = child > 0 && poll(&poll_end, 1, (int)(seconds * 1000)) == 1 && read(ends[0], answer, sizeof(*answer)) == sizeof(*answer);
-	close(ends[0]);
-	if (child > 0) {
-		kill(child, SIGKILL);
-		for (int n = 0; n < 100 && waitpid(child, NULL, WNOHANG) == 0; n++)
-			nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
-	}
-	return fine;
+	dr_child_touch_nothing();
+	ask(answer);
 }
 
 void
 in_machine_ask(struct in_machine *machine, double seconds)
 {
-	struct answer a = { 0 };
+	struct dr_child_end end = { 0 };
 
 	if (machine->asked || machine->given)
 		return;
 	machine->asked = true;
-	if (!ask_in_child(&a, seconds))
+	struct answer *shared = dr_shared(sizeof(*shared)), a = { 0 };
+	if (shared) {
+		dr_child_run(ask_and_touch_nothing, shared, NULL, seconds, &end);
+		a = *shared;
+		dr_unshare(shared, sizeof(*shared));
+	}
+	if (end.hung || !end.ran)
 		snprintf(machine->text, sizeof(machine->text), "the driver gave no answer within %g s", seconds);
+	else if (end.signal)
+		snprintf(machine->text, sizeof(machine->text), "the driver crashed (signal %d)", end.signal);
 	else if (!a.loaded)
 		snprintf(machine->text, sizeof(machine->text), "no NVIDIA driver (libcuda.so.1) here");
 	else if (a.init)

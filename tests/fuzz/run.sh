@@ -5,7 +5,7 @@ build=$1
 seconds=$2
 shift 2
 here=$(dirname "$0")
-"$build/tests/fuzz/seeds" "$build/tests/fuzz/corpus"
+"$build/tests/fuzz/seeds" "$build/tests/fuzz/corpus" "$build/tests/inspect/libsample.so.1"
 for program in "$build"/tests/fuzz/fuzz_*; do
 	[ -f "$program" ] && [ -x "$program" ] || continue
 	target=${program##*/fuzz_}

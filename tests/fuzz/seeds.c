@@ -1,10 +1,12 @@
-/* Writes the first inputs of the fuzz targets that read binary formats into FOLDER/fatbin, elf, wrapper, object, cache and wire. */
+/* Writes the first inputs of the fuzz targets that read binary formats into FOLDER/fatbin, elf, wrapper, object,
+ * cache, wire, record, library and wheel. SAMPLE is a library made of tests/inspect/sample.c. */
 #include <stdio.h>
 #include <sys/stat.h>
 
 #include "image/image.h"
 #include "layers/record.h"
 #include "tests/image/build.h"
+#include "tests/inspect/build.h"
 #include "tests/native/cache.h"
 
 static const char ptx[] = ".version 7.5\n.target sm_75\n.address_size 64\n.visible .entry k1() { ret; }\n";
@@ -119,10 +121,46 @@ records(void)
 	free(blob.data);
 }
 
+/* fuzz_library.c and fuzz_wheel.c: a library, and wheels and parts of wheels behind a byte that says which. */
+static void
+wheels(const char *sample)
+{
+	static const struct { const char *name, *text; } parts[] = { { NULL, NULL }, { "metadata", "\1" WHEEL_METADATA }, { "wheel", "\2" WHEEL_WHEEL },
+		{ "python", "\3" WHEEL_PYTHON }, { NULL, NULL }, { "name", "\5demo-1.0-1-py3.cp311-abi3-musllinux_1_2_x86_64.linux_aarch64.whl" } };
+	static uint8_t library[1 << 16];
+	FILE *file = fopen(sample, "rb");
+	size_t size = file ? fread(library, 1, sizeof(library), file) : 0;
+
+	if (file)
+		fclose(file);
+	if (!size) {
+		perror(sample);
+		exit(1);
+	}
+	save("library", "sample", library, size);
+	for (int packed = 0; packed < 2; packed++) {
+		struct archive a = { 0 };
+		struct blob seed = { 0 };
+		wheel_build(&a, library, size, packed);
+		blob_add(&seed, "", 1);
+		blob_add(&seed, a.file.data, a.file.size);
+		save("wheel", packed ? "deflated" : "stored", seed.data, seed.size);
+		seed.size = 1;
+		seed.data[0] = 4;
+		deflated(library, size, &seed);
+		save("wheel", "inflate", seed.data, seed.size);
+		free(seed.data);
+		free(a.file.data);
+	}
+	for (size_t n = 0; n < sizeof(parts) / sizeof(parts[0]); n++)
+		if (parts[n].name)
+			save("wheel", parts[n].name, parts[n].text, strlen(parts[n].text));
+}
+
 int
 main(int argc, char **argv)
 {
-	if (argc != 2)
+	if (argc != 3)
 		return 2;
 	folder = argv[1];
 	mkdir(folder, 0777);
@@ -130,6 +168,7 @@ main(int argc, char **argv)
 	caches();
 	wires();
 	records();
+	wheels(argv[2]);
 	for (int old = 0; old < 2; old++) {
 		struct blob blob = { 0 };
 		elf_build(&blob, old, 86);

@@ -26,7 +26,8 @@ ALLOWED = {
     # server: images are measured before a device believes what they say of their length
     'server': ['call', 'wire', 'layers', 'base', 'soft', 'native', 'image'],
     'doctor': ['base', 'image'],
-    'inspect': ['base', 'image'],
+    # inspect: asks the driver for the GPU at hand in the doctor's child process
+    'inspect': ['base', 'image', 'doctor'],
     'prove': [],
     'tools': ['base', 'image', 'doctor', 'inspect', 'server', 'call', 'wire', 'layers', 'prove', 'soft'],
 }
