@@ -171,7 +171,7 @@ read_headers(struct reader *r)
 /* ---- sections: fat binaries, texts, build id, the number of symbols */
 
 static void
-note_section(struct reader *r, const char *name, uint32_t type, uint64_t address, struct in_range range)
+note_section(struct reader *r, const char *name, uint32_t type, uint64_t flags, uint64_t address, struct in_range range)
 {
 	struct in_elf *elf = r->elf;
 	bool relocatable = strcmp(name, "__nv_relfatbin") == 0;
@@ -181,8 +181,6 @@ note_section(struct reader *r, const char *name, uint32_t type, uint64_t address
 	if ((relocatable || strcmp(name, ".nv_fatbin") == 0) && elf->fatbin_count < IN_MAX_FATBIN_SECTIONS) {
 		elf->relocatable[elf->fatbin_count] = relocatable;
 		elf->fatbins[elf->fatbin_count++] = range;
-	} else if (strcmp(name, ".rodata") == 0) {
-		elf->texts = range;
 	} else if (type == SHT_DYNSYM && address == r->symtab && address) {
 		r->symbol_count = range.size / 24;
 	} else if (strcmp(name, ".note.gnu.build-id") == 0 && range.size >= 16 && range.size <= 16 + 20) {
@@ -191,6 +189,10 @@ note_section(struct reader *r, const char *name, uint32_t type, uint64_t address
 		if (in_read(r->source, range.at + 16, id, size))
 			for (size_t n = 0; n < size; n++)
 				snprintf(elf->build_id + 2 * n, 3, "%02x", id[n]);
+	} else if (type == SHT_PROGBITS && (flags & SHF_ALLOC) && !(flags & SHF_EXECINSTR) && strncmp(name, ".eh_frame", 9) != 0 &&
+	           elf->data_count < IN_MAX_DATA_SECTIONS) {
+		elf->constant[elf->data_count] = !(flags & SHF_WRITE);
+		elf->data[elf->data_count++] = range;
 	}
 }
 
@@ -207,8 +209,7 @@ read_sections(struct reader *r)
 		for (uint32_t n = 0; n < r->section_count; n++) {
 			struct fw_cursor c = fw_cursor_sub(&table, 64 * (uint64_t)n, 64);
 			uint32_t name = fw_cursor_u32(&c), type = fw_cursor_u32(&c);
-			fw_cursor_u64(&c);
-			uint64_t address = fw_cursor_u64(&c);
+			uint64_t flags = fw_cursor_u64(&c), address = fw_cursor_u64(&c);
 			struct in_range range = { .at = fw_cursor_u64(&c) };
 			range.size = fw_cursor_u64(&c);
 			if (type != SHT_NOBITS && type != SHT_NULL && (range.at > r->source->size || range.size > r->source->size - range.at)) {
@@ -219,7 +220,7 @@ read_sections(struct reader *r)
 			}
 			const char *text = pass ? string_at(&names, name) : NULL;
 			if (text)
-				note_section(r, text, type, address, range);
+				note_section(r, text, type, flags, address, range);
 			else if (!pass && n == r->section_names && type == SHT_STRTAB)
 				in_load(r->source, range.at, range.size, &names);
 		}
@@ -557,12 +558,12 @@ in_elf_read(struct in_elf *elf, struct in_source *source, struct in_error *error
 	if (!in_read(source, 0, ident, sizeof(ident)))
 		return in_fail(error, "the ELF header is cut short");
 	elf->bits = ident[EI_CLASS] == ELFCLASS64 ? 64 : ident[EI_CLASS] == ELFCLASS32 ? 32 : 0;
-	elf->data = ident[EI_DATA];
-	bool big = elf->data == ELFDATA2MSB;
+	elf->order = ident[EI_DATA];
+	bool big = elf->order == ELFDATA2MSB;
 	elf->type = (uint16_t)(big ? ident[16] << 8 | ident[17] : ident[17] << 8 | ident[16]);
 	elf->machine = (uint16_t)(big ? ident[18] << 8 | ident[19] : ident[19] << 8 | ident[18]);
-	if (elf->bits != 64 || elf->data != ELFDATA2LSB)
-		return elf->bits && elf->data && elf->data <= 2 ? true : in_fail(error, "the ELF header makes no sense");
+	if (elf->bits != 64 || elf->order != ELFDATA2LSB)
+		return elf->bits && elf->order && elf->order <= 2 ? true : in_fail(error, "the ELF header makes no sense");
 	bool fine = read_headers(&r) && read_dynamic(&r) && read_sections(&r) && read_needs(&r) && read_defines(&r) && read_symbols(&r);
 	in_unload(&r.strings);
 	elf->readable = fine;

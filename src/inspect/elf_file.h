@@ -14,6 +14,7 @@
 #define IN_MAX_SYMBOLS (8u << 20)
 #define IN_MAX_SECTIONS 65536
 #define IN_MAX_FATBIN_SECTIONS 16
+#define IN_MAX_DATA_SECTIONS 64
 
 #define IN_EM_X86_64 62
 #define IN_EM_AARCH64 183
@@ -44,7 +45,7 @@ struct in_range {
 };
 
 struct in_elf {
-	uint8_t bits, data;       /* 64 or 32; 1 little-endian */
+	uint8_t bits, order;      /* 64 or 32; 1 little-endian */
 	uint16_t type, machine;
 	bool readable;            /* 64-bit little-endian: all that follows was read */
 	bool program;             /* has an entry in the table of the kernel: an interpreter, or ET_EXEC */
@@ -64,7 +65,9 @@ struct in_elf {
 	struct in_range fatbins[IN_MAX_FATBIN_SECTIONS];
 	bool relocatable[IN_MAX_FATBIN_SECTIONS];
 	size_t fatbin_count;
-	struct in_range texts;     /* .rodata */
+	struct in_range data[IN_MAX_DATA_SECTIONS]; /* other sections with data: texts, and fat binaries that a library loads by itself */
+	bool constant[IN_MAX_DATA_SECTIONS];        /* .rodata and the like */
+	size_t data_count;
 	char build_id[48];
 	struct fw_arena strings;   /* owns all of the above */
 };

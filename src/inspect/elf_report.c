@@ -56,16 +56,16 @@ find_texts(struct check *c, struct in_source *source)
 	static const char driver[] = "libcuda.so", runtime[] = "cudaErrorCudartUnloading";
 	const size_t overlap = sizeof(runtime);
 	uint8_t *buffer = malloc(TEXT_CHUNK + overlap);
-	struct in_range range = c->elf->texts;
 
-	for (uint64_t at = 0; buffer && at < range.size; at += TEXT_CHUNK) {
-		size_t size = range.size - at < TEXT_CHUNK + overlap ? (size_t)(range.size - at) : TEXT_CHUNK + overlap;
-		if (!in_read(source, range.at + at, buffer, size))
-			break;
-		if (memmem(buffer, size, driver, sizeof(driver) - 1))
-			c->report->dlopens_driver = true;
-		if (memmem(buffer, size, runtime, sizeof(runtime) - 1))
-			c->report->static_runtime = true;
+	for (size_t n = 0; buffer && n < c->elf->data_count; n++) {
+		struct in_range range = c->elf->data[n];
+		for (uint64_t at = 0; at < range.size && c->elf->constant[n]; at += TEXT_CHUNK) {
+			size_t size = range.size - at < TEXT_CHUNK + overlap ? (size_t)(range.size - at) : TEXT_CHUNK + overlap;
+			if (!in_read(source, range.at + at, buffer, size))
+				break;
+			c->report->dlopens_driver |= memmem(buffer, size, driver, sizeof(driver) - 1) != NULL;
+			c->report->static_runtime |= memmem(buffer, size, runtime, sizeof(runtime) - 1) != NULL;
+		}
 	}
 	free(buffer);
 	const char *soname = c->elf->soname;
@@ -149,7 +149,7 @@ runs_here(struct check *c)
 {
 	const struct in_elf *e = c->elf;
 
-	if (e->bits == 64 && e->data == 1 && e->machine == THIS_MACHINE)
+	if (e->bits == 64 && e->order == 1 && e->machine == THIS_MACHINE)
 		return true;
 	if (e->machine == 190)
 		in_find(c->report, IN_LEVEL_NOTE, "", "", "machine code for a GPU (a cubin), not a file for this machine's loader");
@@ -208,11 +208,21 @@ wheel_brings(const struct check *c, const char *library, char distribution[64])
 static void
 miss_driver(struct check *c, const char *by)
 {
-	bool asked_for_a_device = c->inspector->options->device.cc != 0;
-
-	in_find(c->report, asked_for_a_device ? IN_LEVEL_NOTE : IN_LEVEL_FAULT, asked_for_a_device ? "" : "F070",
+	if (c->inspector->options->device.cc) /* asked for a device that is elsewhere, and so is its driver */
+		return;
+	in_find(c->report, IN_LEVEL_FAULT, "F070",
 	        "farwarp doctor                    # why there is no driver\nfarwarp run -- PROGRAM            # with a GPU elsewhere, or in software",
 	        "the driver's library " DRIVER " is nowhere on this machine; %s needs it", by);
+}
+
+/* Plugins that their library opens only where what they need is installed: NVSHMEM's and NCCL's transports, compilers' plugins. */
+static bool
+is_optional(const char *path)
+{
+	const char *base = strrchr(path, '/');
+
+	base = base ? base + 1 : path;
+	return strcasestr(base, "plugin") || strstr(base, "_transport_") || strstr(base, "_bootstrap_") || strncmp(base, "libnccl-net", 11) == 0;
 }
 
 static void
@@ -232,6 +242,10 @@ miss_library(struct check *c, const struct in_loaded *l)
 	}
 	if (importer && !c->elf->program) {
 		in_find(c->report, IN_LEVEL_NOTE, "", "", "%s has to be loaded already: import %s first", l->name, importer);
+		return;
+	}
+	if (is_optional(c->report->path)) {
+		in_find(c->report, IN_LEVEL_NOTE, "", "", "%s is not found: this plugin cannot be used here", l->name);
 		return;
 	}
 	bool wrong = strcmp(l->how, "not found") != 0;
@@ -529,9 +543,10 @@ check_kernels(struct check *c, struct in_source *source)
 	struct in_kernels *k = &r->kernels;
 	struct in_machine *m = &c->inspector->machine;
 
-	if (!c->elf->fatbin_count)
+	if (!r->uses_cuda)
 		return;
-	in_machine_ask(m, ASK_SECONDS);
+	if (c->elf->fatbin_count)
+		in_machine_ask(m, ASK_SECONDS);
 	in_kernels_read(k, c->elf, source, &m->device);
 	if (!c->cuda_major && k->toolkit[0])
 		c->cuda_major = (uint32_t)strtoul(k->toolkit, NULL, 10);

@@ -1,7 +1,7 @@
 /*
  * Deflated bytes with random access: while they are decompressed for the first time, the decompressor's state (a bit position and the
  * 32 KiB before it) is kept at block boundaries, at most IN_INDEX_POINTS of them. A read decompresses on from where the last one ended,
- * or from the nearest point before. Memory does not depend on the size.
+ * or from the nearest point before; the last blocks of output stay at hand for who looks back a little. Memory does not depend on the size.
  */
 #include "inspect/inflate.h"
 
@@ -13,6 +13,8 @@
 
 #define WINDOW 32768
 #define INPUT 65536
+#define BLOCK 65536 /* bytes of output that are made at a time */
+#define BLOCKS 8    /* that are kept */
 #define SPAN_MIN ((uint64_t)1 << 20) /* bytes of output between points, at least */
 
 struct point {
@@ -29,6 +31,10 @@ struct in_inflate {
 	struct point points[IN_INDEX_POINTS];
 	size_t point_count;
 	uint8_t input[INPUT], scratch[WINDOW];
+	struct {
+		uint64_t number; /* of the block, from 1; 0: none */
+		uint8_t bytes[BLOCK];
+	} blocks[BLOCKS];
 };
 
 uint32_t
@@ -174,25 +180,42 @@ produce(struct in_inflate *i, uint8_t *to, size_t size)
 	return true;
 }
 
-bool
-in_inflate_read(struct in_inflate *i, uint64_t at, void *to, size_t size)
+/* The block of output that begins at number * BLOCK; NULL: damaged. */
+static const uint8_t *
+get_block(struct in_inflate *i, uint64_t number)
 {
 	const struct point *best = NULL;
+	uint64_t at = number * BLOCK;
 
+	if (i->blocks[number % BLOCKS].number == number + 1)
+		return i->blocks[number % BLOCKS].bytes;
 	for (size_t n = 0; n < i->point_count && i->points[n].out <= at; n++)
 		best = &i->points[n];
 	if ((at < i->out || (best && best->out > i->out)) && !restart(i, best))
-		return false;
+		return NULL;
 	while (i->out < at) {
 		uint64_t skip = at - i->out;
 		if (!produce(i, i->scratch, skip < WINDOW ? (size_t)skip : WINDOW))
-			return false;
+			return NULL;
 	}
+	i->blocks[number % BLOCKS].number = 0;
+	if (!produce(i, i->blocks[number % BLOCKS].bytes, i->size - at < BLOCK ? (size_t)(i->size - at) : BLOCK))
+		return NULL;
+	i->blocks[number % BLOCKS].number = number + 1;
+	return i->blocks[number % BLOCKS].bytes;
+}
+
+bool
+in_inflate_read(struct in_inflate *i, uint64_t at, void *to, size_t size)
+{
 	for (uint8_t *next = to; size;) {
-		size_t part = size < (1u << 30) ? size : 1u << 30;
-		if (!produce(i, next, part))
+		const uint8_t *block = get_block(i, at / BLOCK);
+		size_t from = (size_t)(at % BLOCK), part = size < BLOCK - from ? size : BLOCK - from;
+		if (!block)
 			return false;
+		memcpy(next, block + from, part);
 		next += part;
+		at += part;
 		size -= part;
 	}
 	return true;

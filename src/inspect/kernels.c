@@ -9,6 +9,8 @@
 
 #define PEEK 4096
 #define FATBIN_HEADER 16
+#define EMPTY_SIZE ((uint64_t)64 << 10) /* bytes of machine code that is looked into, to see whether there is any */
+#define SCAN 65536 /* bytes of a section with data that are searched at a time */
 #define TOOLKIT_PACKED ((uint64_t)1 << 20) /* bytes of an entry that is decompressed for the compiler's name */
 #define TOOLKIT_SIZE ((uint64_t)16 << 20)
 #define TOOLKIT_TRIES 4
@@ -188,14 +190,44 @@ count_fit(struct in_kernels *k, const struct fit *fit)
 		k->newest_ptx = isa;
 }
 
+/* Is this machine code without a kernel, a function or a variable in it? Compilers make such for files without device code. */
+static bool
+is_empty(struct walk *w, struct img_entry entry, uint64_t payload)
+{
+	struct img_payload cubin;
+	struct img_elf elf;
+	struct fw_cursor copy;
+	bool empty = false;
+
+	if (!payload || entry.size > EMPTY_SIZE || entry.payload_size > EMPTY_SIZE || !in_load(w->source, payload, entry.payload_size, &copy))
+		return false;
+	entry.payload = copy.data;
+	if (img_entry_read(&entry, &cubin, NULL) == IMG_OK) {
+		empty = img_elf_open(&elf, cubin.data, cubin.size, NULL) == 0;
+		for (uint32_t n = 0; empty && n < img_elf_symbol_count(&elf); n++) {
+			struct img_symbol symbol;
+			empty = img_elf_symbol(&elf, n, &symbol) == 0 && symbol.kind == IMG_SYMBOL_OTHER;
+		}
+		img_payload_free(&cubin);
+	}
+	in_unload(&copy);
+	return empty;
+}
+
 /* One fat binary at `at`; its length, or 0 when it is damaged. */
 static uint64_t
 read_fatbin(struct walk *w, uint64_t at, uint64_t end, bool relocatable)
 {
 	struct in_kernels *k = w->kernels;
 	struct fit fit = { 0 };
+	struct img_entry first = { 0 }; /* machine code */
+	uint64_t first_payload = 0;
 	struct img_error error = { "" };
 	const uint8_t *bytes = peek(w, at, FATBIN_HEADER, end);
+	if (!bytes) {
+		in_fail(&k->damage, "a fat binary at byte %llu is cut short", (unsigned long long)at);
+		return 0;
+	}
 	struct fw_cursor c = fw_cursor(bytes, FATBIN_HEADER);
 
 	fw_cursor_u32(&c);
@@ -218,9 +250,17 @@ read_fatbin(struct walk *w, uint64_t at, uint64_t end, bool relocatable)
 		}
 		note_entry(k, &entry);
 		note_fit(&fit, &entry, w->device);
+		if (entry.kind == IMG_ENTRY_ELF && !first_payload) {
+			first = entry;
+			first_payload = entry_at + header_size;
+		}
 		if (entry.kind == IMG_ENTRY_PTX || entry.kind == IMG_ENTRY_ELF)
 			find_toolkit(w, entry, entry_at + header_size);
 		entry_at += length;
+	}
+	if (!relocatable && !fit.machine && !fit.ptx && !fit.ptx_too_new && is_empty(w, first, first_payload)) {
+		k->empty++;
+		return header + body;
 	}
 	if (relocatable)
 		k->relocatable++;
@@ -229,6 +269,64 @@ read_fatbin(struct walk *w, uint64_t at, uint64_t end, bool relocatable)
 	if (!relocatable && fit.any && w->device->cc)
 		count_fit(k, &fit);
 	return header + body;
+}
+
+/* A section of the compiler's: fat binaries one behind the other, padded. */
+static void
+read_section(struct walk *w, struct in_range range, bool relocatable)
+{
+	uint64_t at = range.at, end = range.at + range.size;
+	const uint8_t *bytes;
+
+	while ((bytes = peek(w, at, FATBIN_HEADER, end))) {
+		if (img_recognise(bytes, 4) != IMG_FATBIN) {
+			at += 8; /* padding */
+			continue;
+		}
+		uint64_t length = read_fatbin(w, at, end, relocatable);
+		if (!length)
+			return;
+		at += length;
+		at += -(at - range.at) & 7;
+	}
+}
+
+/* The next place in a section with data that begins as a fat binary does, at a multiple of 8; `end` if there is none. */
+static uint64_t
+find_fatbin(struct walk *w, uint8_t *buffer, uint64_t at, uint64_t end)
+{
+	static const uint8_t begin[8] = { 0x50, 0xed, 0x55, 0xba, 1, 0, FATBIN_HEADER, 0 };
+
+	while (at < end && end - at >= FATBIN_HEADER) {
+		size_t size = end - at < SCAN ? (size_t)(end - at) : SCAN;
+		if (!in_read(w->source, at, buffer, size))
+			return end;
+		for (const uint8_t *found = buffer; (found = memmem(found, size - (size_t)(found - buffer), begin, sizeof(begin))); found++)
+			if ((at + (uint64_t)(found - buffer)) % 8 == 0)
+				return at + (uint64_t)(found - buffer);
+		at += size - size % 8;
+		if (size % 8)
+			return end;
+	}
+	return end;
+}
+
+/* What only looks like a fat binary there is none, not a damaged one: the search goes on. */
+static void
+search_section(struct walk *w, struct in_range range)
+{
+	uint64_t at = (range.at + 7) & ~7ull, end = range.at + range.size;
+	uint8_t *buffer = malloc(SCAN);
+
+	while (buffer && (at = find_fatbin(w, buffer, at, end)) < end) {
+		struct in_error damage = w->kernels->damage;
+		uint32_t modules = w->kernels->modules;
+		uint64_t length = read_fatbin(w, at, end, false);
+		w->kernels->damage = damage;
+		w->kernels->embedded += w->kernels->modules - modules;
+		at += length ? (length + 7) & ~7ull : 8;
+	}
+	free(buffer);
 }
 
 static int
@@ -247,20 +345,9 @@ in_kernels_read(struct in_kernels *k, const struct in_elf *elf, struct in_source
 	struct walk w = { .kernels = k, .source = source, .device = device, .tries = TOOLKIT_TRIES };
 
 	*k = (struct in_kernels){ 0 };
-	for (size_t n = 0; n < elf->fatbin_count && !k->damage.text[0]; n++) {
-		uint64_t at = elf->fatbins[n].at, end = at + elf->fatbins[n].size;
-		const uint8_t *bytes;
-		while ((bytes = peek(&w, at, FATBIN_HEADER, end))) {
-			if (img_recognise(bytes, 4) != IMG_FATBIN) {
-				at += 8; /* padding */
-				continue;
-			}
-			uint64_t length = read_fatbin(&w, at, end, elf->relocatable[n]);
-			if (!length)
-				break;
-			at += length;
-			at += -(at - elf->fatbins[n].at) & 7;
-		}
-	}
+	for (size_t n = 0; n < elf->fatbin_count && !k->damage.text[0]; n++)
+		read_section(&w, elf->fatbins[n], elf->relocatable[n]);
+	for (size_t n = 0; n < elf->data_count; n++)
+		search_section(&w, elf->data[n]);
 	qsort(k->archs, k->arch_count, sizeof(k->archs[0]), by_arch);
 }

@@ -24,6 +24,8 @@ struct in_arch {
 struct in_kernels {
 	uint32_t modules;     /* fat binaries that a program loads */
 	uint32_t relocatable; /* more of them, input of the device linker only */
+	uint32_t empty;       /* others, without anything in them (told apart only where they would not fit the device) */
+	uint32_t embedded;    /* of the modules: found in data, where a library keeps those that it loads by itself */
 	uint32_t other;       /* entries that are neither PTX nor machine code */
 	struct in_arch archs[IN_MAX_ARCHS]; /* machine code first, by number */
 	size_t arch_count;

@@ -43,6 +43,7 @@ static const struct {
 } brought[] = {
 	{ "libtorch*", "torch" }, { "libc10*", "torch" }, { "libshm", "torch" }, { "libtorchvision", "torchvision" }, { "libpython*", "python" },
 	{ "libtensorflow*", "tensorflow" }, { "libjax*", "jaxlib" }, { "libonnxruntime*", "onnxruntime" },
+	{ "libtriton", "triton" },
 };
 
 static bool

@@ -221,7 +221,7 @@ try_path(struct search *s, const char *path)
 		return false;
 	}
 	/* As the loader does: a file for another kind of machine is passed over. */
-	if (o->elf.bits != s->first->bits || o->elf.data != s->first->data || o->elf.machine != s->first->machine || !o->elf.readable) {
+	if (o->elf.bits != s->first->bits || o->elf.order != s->first->order || o->elf.machine != s->first->machine || !o->elf.readable) {
 		if (!s->wrong[0])
 			snprintf(s->wrong, sizeof(s->wrong), "%.90s is for %u-bit %s", path, o->elf.bits, in_machine_name(o->elf.machine));
 		return false;

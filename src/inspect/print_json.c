@@ -92,6 +92,8 @@ kernels_of(const struct in_report *r, uint32_t cc)
 	struct fw_json *o = fw_json_object(), *archs = fw_json_array();
 
 	put(o, "modules", fw_json_int(k->modules));
+	put(o, "empty", fw_json_int(k->empty));
+	put(o, "embedded", fw_json_int(k->embedded));
 	put(o, "relocatable", fw_json_int(k->relocatable));
 	put(o, "toolkit", string(k->toolkit[0] ? k->toolkit : NULL));
 	for (size_t n = 0; n < k->arch_count; n++) {

@@ -59,6 +59,8 @@ print_kernels(const struct in_report *r, const struct in_inspector *i, FILE *out
 	if (!k->modules && !k->relocatable)
 		return;
 	fprintf(out, "  kernels      %u modules", k->modules);
+	if (k->embedded)
+		fprintf(out, " (%u in its data)", k->embedded);
 	if (k->relocatable)
 		fprintf(out, " and %u for the device linker", k->relocatable);
 	if (k->toolkit[0])
@@ -161,6 +163,8 @@ print_fine(const struct in_report *r, const struct in_inspector *i, FILE *out)
 		fprintf(out, "all libraries and symbols are here, %s for sm_%u", r->kernels.native ? "machine code" : "PTX", i->machine.device.cc);
 	else if (r->kind == IN_KIND_ELF)
 		fputs("all libraries and symbols are here", out);
+	else if (r->kind == IN_KIND_WHEEL && !r->wheel.libraries)
+		fputs("no native code in it, and nothing that would need it", out);
 	else
 		fprintf(out, "%zu files with CUDA and %zu others, nothing wrong with them", r->member_count, r->plain_count);
 }

@@ -14,6 +14,8 @@ struct blob {
 static inline void
 blob_add(struct blob *blob, const void *bytes, size_t size)
 {
+	if (!size)
+		return;
 	if (blob->size + size > blob->room) {
 		blob->room = (blob->size + size) * 2 + 64;
 		blob->data = realloc(blob->data, blob->room);

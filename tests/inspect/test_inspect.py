@@ -267,6 +267,25 @@ def kernels_are_listed(f):
 
 
 @test
+def kernels_in_data(f):
+    """cuFFT and others keep fat binaries in sections of their own and load them by themselves."""
+    blob = f.write('blob', b'abcd' * 2 + fatbin(sass(90)) + bytes(8) + fatbin(ptx(90))[:16] + b'\xff' * 64 + fatbin(sass(90), ptx(75)))
+    source = '__asm__(".section .ldata,\\"aw\\"\\n.p2align 3\\n.incbin \\"%s\\"\\n.text\\n");\nint g(void); int g(void) { return 0; }\n' % blob
+    path = f.library('k.so', source, fatbins=[fatbin(sass(75))])
+    ident, code, report = inspect(path)
+    expect((ident, code) == ('OK', 0) and report['kernels']['modules'] == 3 and report['kernels']['embedded'] == 2, report['kernels'])
+    expect(report['kernels']['coverage'] == {'sass': 2, 'ptx': 0, 'ptx_too_new': 0, 'none': 1}, report['kernels'])
+
+
+@test
+def plugins_that_need_what_is_not_installed(f):
+    fabric = f.library('x/libfabric.so.1', 'int fi(void); int fi(void) { return 0; }\n')
+    source = 'int fi(void); int g(void); int g(void) { return fi(); }\n'
+    expect(verdict(f.library('nvshmem_transport_libfabric.so', source, fabric)) == ('OK', 0))
+    expect(verdict(f.library('user.so', source, fabric)) == ('I01', 1))
+
+
+@test
 def ptx_that_is_too_new_for_the_driver(f):
     path = with_kernels(f, fatbin(ptx(80, (8, 7))))
     ident, code, report = inspect(path, '--cuda', '12.4')
