@@ -17,7 +17,7 @@
 #include "cuda_ops.h"
 
 #define SESSION_MAGIC "farwarp"
-#define SESSION_REVISION 5 /* grows when the meaning of a record changes while its size does not; part of the protocol's hash */
+#define SESSION_REVISION 6 /* grows when the meaning of a record changes while its size does not; part of the protocol's hash */
 #define SESSION_VISIBLE_MAX 512
 #define SESSION_CHUNK (512u << 10)    /* bytes of a blob record or of a part of an answer */
 #define SESSION_BLOB_MAX (2ull << 30) /* of all inputs of one call */
@@ -136,12 +136,17 @@ enum session_params { SESSION_PARAMS_NONE, SESSION_PARAMS_LIST, SESSION_PARAMS_B
  * BLAKE2b of the digest's other half, with the nonce for a key. A worker that has not got the image, or does not believe it, answers a handle
  * of SESSION_IMAGE_WANTED, whichever it is; then the bytes are sent.
  */
-#define SESSION_IMAGE_NAMED (1ull << 32) /* in the version of an image: its one part is a struct session_image */
+#define SESSION_IMAGE_NAMED (1ull << 32)  /* in the version of an image: its one part is a struct session_image */
+#define SESSION_IMAGE_BESIDE (1ull << 33) /* the same: a struct session_beside */
 #define SESSION_IMAGE_WANTED UINT64_MAX
 #define SESSION_IMAGE_MIN (256u << 10)   /* bytes from which an image is worth a round trip */
 struct session_image {
 	uint64_t size;
 	uint8_t name[32], proof[32];
+};
+/* An image whose bytes come beside the records, as transfer `number` (wire_bulk_receive). */
+struct session_beside {
+	uint64_t size, number;
 };
 
 struct session_bulk {

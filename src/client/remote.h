@@ -172,6 +172,17 @@ bool rm_may_capture(void);
 
 /* remote_bulk.c: copies of this process's memory whose bytes go beside the records, where the size and the link are for it. */
 bool rm_bulk_wanted(size_t size);
+/*
+ * Bytes that go beside the records when the record of `r`, which says their number, is sent: between rm_begin() and that, and from then on the
+ * transfer's place is ours. False: link dead. rm_bulk_sent() after the answer, whatever it is.
+ */
+struct rm_outgoing {
+	const void *bytes;
+	size_t size;
+	bool sent;
+};
+bool rm_bulk_send_with(struct rm_request *r, struct rm_outgoing *outgoing, uint64_t *number);
+void rm_bulk_sent(struct rm_outgoing *outgoing);
 CUresult rm_bulk_in(bool async, uint64_t dst, const void *src, size_t size, CUstream stream);
 CUresult rm_bulk_out(bool async, void *dst, uint64_t src, size_t size, CUstream stream);
 

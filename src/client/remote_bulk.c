@@ -14,41 +14,49 @@ rm_bulk_wanted(size_t size)
 	return size >= BULK_MIN && wire_bulk_usable(rm_link());
 }
 
-struct outgoing {
-	const void *bytes;
-	size_t size;
-	bool sent;
-};
-
 /* The worker knows of them: here they come. */
 static void
 send_bytes(void *user)
 {
-	struct outgoing *outgoing = user;
+	struct rm_outgoing *outgoing = user;
 
 	wire_bulk_send(rm_link(), outgoing->bytes, outgoing->size, NULL, NULL);
 	outgoing->sent = true;
 }
 
+bool
+rm_bulk_send_with(struct rm_request *r, struct rm_outgoing *outgoing, uint64_t *number)
+{
+	/* From here to its bytes the transfer's place is ours: its number and its record's ticket come in one order. */
+	if (!r->channel || !wire_bulk_begin(rm_link(), number))
+		return false;
+	r->after_send = send_bytes;
+	r->user = outgoing;
+	return true;
+}
+
+void
+rm_bulk_sent(struct rm_outgoing *outgoing)
+{
+	if (!outgoing->sent)
+		send_bytes(outgoing); /* the link is dead: this gives the place up */
+}
+
 CUresult
 rm_bulk_in(bool async, uint64_t dst, const void *src, size_t size, CUstream stream)
 {
-	struct outgoing outgoing = { src, size, false };
+	struct rm_outgoing outgoing = { src, size, false };
 	struct session_bulk bulk = { .address = dst, .size = size, .stream = (uint64_t)(uintptr_t)stream, .async = async };
 	struct rm_request r;
 
 	rm_begin(&r, SESSION_BULK_IN, sizeof(bulk));
-	/* From here to its bytes the transfer's place is ours: its number and its record's ticket come in one order. */
-	if (!r.channel || !wire_bulk_begin(rm_link(), &bulk.number)) {
+	if (!rm_bulk_send_with(&r, &outgoing, &bulk.number)) {
 		rm_end(&r);
 		return rm_lost();
 	}
 	call_put(&r.out, &bulk, sizeof(bulk));
-	r.after_send = send_bytes;
-	r.user = &outgoing;
 	CUresult result = rm_do(&r);
-	if (!outgoing.sent)
-		send_bytes(&outgoing); /* the link is dead: this gives the place up */
+	rm_bulk_sent(&outgoing);
 	return result;
 }
 

@@ -235,41 +235,50 @@ name_image(const struct parts *parts, struct session_image *image)
 	return true;
 }
 
-static void
-put_name(struct call_writer *out, const struct parts *parts, const struct session_image *image)
-{
-	call_put_u64(out, parts->version | SESSION_IMAGE_NAMED);
-	call_put_u64(out, 1);
-	call_put_array(out, image, 1, sizeof(*image));
-}
-
 /* ---- loading ------------------------------------------------------------------------------------------------------- */
 
-/* One way of asking for it; `name` NULL: with its bytes. */
+/* How an image is told: by its name, by bytes beside the record, by bytes in it. */
+enum telling { NAMED, BESIDE, WITHIN };
+
 static CUresult
-ask_load(enum cuda_call_id call, uint64_t *handle, const struct parts *parts, const struct session_image *name, unsigned count, CUjit_option *options,
-         void **values, bool preserved)
+ask_load(enum cuda_call_id call, uint64_t *handle, const struct parts *parts, enum telling telling, const struct session_image *name, unsigned count,
+         CUjit_option *options, void **values, bool preserved)
 {
+	struct rm_outgoing outgoing = { parts->part[0].data, parts->part[0].size, false };
+	struct session_beside beside = { .size = outgoing.size };
+	uint8_t bytes[64 + 2 * 24 * RM_OPTIONS_MAX] __attribute__((aligned(8)));
+	struct call_writer told = { .data = bytes, .size = sizeof(bytes) };
 	struct rm_request r;
 	struct fw_cursor in;
 	uint32_t rooms[2];
 
-	rm_begin(&r, (uint16_t)call, (name ? 24 + 24 + sizeof(*name) : parts_bound(parts)) + 64 + 2 * 24 * RM_OPTIONS_MAX);
-	if (name)
-		put_name(&r.out, parts, name);
-	else
+	CUresult result = rm_put_options(&told, count, options, values);
+	if (result != CUDA_SUCCESS)
+		return result;
+	rm_begin(&r, (uint16_t)call, (telling == WITHIN ? parts_bound(parts) : 256) + sizeof(bytes));
+	if (telling == BESIDE && !rm_bulk_send_with(&r, &outgoing, &beside.number)) {
+		rm_end(&r);
+		return rm_lost();
+	}
+	if (telling == WITHIN) {
 		put_parts(&r.out, parts);
-	CUresult result = rm_put_options(&r.out, count, options, values);
+	} else {
+		call_put_u64(&r.out, parts->version | (telling == NAMED ? SESSION_IMAGE_NAMED : SESSION_IMAGE_BESIDE));
+		call_put_u64(&r.out, 1);
+		if (telling == NAMED)
+			call_put_array(&r.out, name, 1, sizeof(*name));
+		else
+			call_put_array(&r.out, &beside, 1, sizeof(beside));
+	}
+	call_put(&r.out, told.data, told.at);
 	if (call == CALL_cuLibraryLoadData)
 		call_put_u64(&r.out, preserved);
-	if (result != CUDA_SUCCESS) {
-		rm_end(&r); /* an unpublished record is written over by the next one */
-		return result;
-	}
 	rm_log_rooms(count, options, values, rooms);
 	result = rm_ask(&r, &in);
+	if (telling == BESIDE)
+		rm_bulk_sent(&outgoing);
 	*handle = call_get_u64(&in);
-	bool wanted = name && result == CUDA_SUCCESS && *handle == SESSION_IMAGE_WANTED;
+	bool wanted = telling == NAMED && result == CUDA_SUCCESS && *handle == SESSION_IMAGE_WANTED;
 	if (!wanted && !rm_take_options(&in, count, options, values, rooms) && result == CUDA_SUCCESS)
 		result = rm_nonsense(&r);
 	rm_end(&r);
@@ -297,9 +306,10 @@ load(enum cuda_call_id call, uint64_t *handle, const void *image, unsigned count
 		return result;
 	*handle = SESSION_IMAGE_WANTED;
 	if (name_image(&parts, &name))
-		result = ask_load(call, handle, &parts, &name, count, options, values, preserved);
+		result = ask_load(call, handle, &parts, NAMED, &name, count, options, values, preserved);
 	if (result == CUDA_SUCCESS && *handle == SESSION_IMAGE_WANTED)
-		result = ask_load(call, handle, &parts, NULL, count, options, values, preserved);
+		result = ask_load(call, handle, &parts, parts.count == 1 && rm_bulk_wanted(parts.part[0].size) ? BESIDE : WITHIN, NULL, count, options,
+		                  values, preserved);
 	free(parts.part);
 	return result;
 }

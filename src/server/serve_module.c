@@ -84,6 +84,39 @@ get_named(struct fw_cursor *in, struct image *image, CUresult *result)
 	return true;
 }
 
+static void
+drop_piece(void *user, size_t at, void *bytes, size_t size)
+{
+	(void)user, (void)at, (void)bytes, (void)size;
+}
+
+/* Bytes that come beside the record; they have to be taken in any case. */
+static bool
+get_beside(struct sv_call *call, struct image *image, CUresult *result)
+{
+	uint64_t count;
+	const void *bytes = call_get_array(&call->in, sizeof(struct session_beside), &count);
+	struct session_beside beside;
+	size_t used = 0;
+
+	if (call->in.bad || count != 1)
+		return false;
+	memcpy(&beside, bytes, sizeof(beside));
+	if (beside.size == 0 || beside.size > SESSION_BLOB_MAX || !call->wants_answer)
+		return false;
+	*result = make_memory(image, beside.size + 128, 1);
+	bool have = *result == CUDA_SUCCESS;
+	if (!wire_bulk_receive(call->channel->wire->link, beside.number, have ? image->copies[0] : NULL, beside.size, have ? NULL : drop_piece, NULL))
+		return false;
+	if (!have)
+		return true;
+	image->image = image->wrapper.fatbin = image->copies[0];
+	image->only_size = beside.size;
+	if (!finish_part(image->copies[0], &used, beside.size))
+		*result = CUDA_ERROR_INVALID_IMAGE;
+	return true;
+}
+
 /* Parts as bytes. */
 static bool
 get_parts(struct fw_cursor *in, uint64_t count, struct image *image, CUresult *result)
@@ -128,16 +161,17 @@ get_parts(struct fw_cursor *in, uint64_t count, struct image *image, CUresult *r
 }
 
 static bool
-get_image(struct fw_cursor *in, struct image *image, CUresult *result)
+get_image(struct sv_call *call, struct image *image, CUresult *result)
 {
-	uint64_t first = call_get_u64(in), count = call_get_u64(in), version = first & ~SESSION_IMAGE_NAMED;
-	bool named = first & SESSION_IMAGE_NAMED;
+	struct fw_cursor *in = &call->in;
+	uint64_t first = call_get_u64(in), count = call_get_u64(in), version = first & ~(SESSION_IMAGE_NAMED | SESSION_IMAGE_BESIDE);
+	bool named = first & SESSION_IMAGE_NAMED, beside = first & SESSION_IMAGE_BESIDE;
 
 	*image = (struct image){ 0 };
 	*result = CUDA_SUCCESS;
-	if (in->bad || count == 0 || count > PARTS_MAX || version > 2 || ((version != 2 || named) && count != 1))
+	if (in->bad || count == 0 || count > PARTS_MAX || version > 2 || (named && beside) || ((version != 2 || named || beside) && count != 1))
 		return false;
-	if (!(named ? get_named(in, image, result) : get_parts(in, count, image, result)))
+	if (!(named ? get_named(in, image, result) : beside ? get_beside(call, image, result) : get_parts(in, count, image, result)))
 		return false;
 	if (image->wanted || *result != CUDA_SUCCESS)
 		return true;
@@ -252,7 +286,7 @@ sv_cuModuleLoadDataEx(struct sv_call *call, CUresult *result)
 	struct image image = { 0 };
 	struct sv_jit options = { 0 };
 	CUmodule module = NULL;
-	bool ok = get_image(&call->in, &image, result) && sv_jit_get(&call->in, &options);
+	bool ok = get_image(call, &image, result) && sv_jit_get(&call->in, &options);
 
 	if (ok && *result == CUDA_SUCCESS && !image.wanted)
 		*result = call->ops->cuModuleLoadDataEx(&module, image.image, (unsigned)options.count, options.numbers, options.values);
@@ -269,7 +303,7 @@ sv_cuLibraryLoadData(struct sv_call *call, CUresult *result)
 	struct image image = { 0 };
 	struct sv_jit options = { 0 };
 	CUlibrary library = NULL;
-	bool ok = get_image(&call->in, &image, result) && sv_jit_get(&call->in, &options);
+	bool ok = get_image(call, &image, result) && sv_jit_get(&call->in, &options);
 
 	call_get_u64(&call->in); /* whether the program keeps the image: the worker's copy ends with the call all the same */
 	ok = ok && !call->in.bad;

@@ -263,7 +263,7 @@ serve(struct sv_call *call, uint16_t kind)
 	} else {
 		call_put_u64(&call->out, 0);
 		if (kind < CALL_COUNT)
-			ok = custom[kind](call, &result);
+			ok = custom[kind](call, &result) || link_died(channel);
 		else if (kind == SESSION_PRIMARY_CONTEXT)
 			ok = serve_primary_context(call, &result);
 		else if (kind == SESSION_MEMORY)

@@ -71,8 +71,8 @@ class Server(bridge.Server):
 class Client:
     def __init__(self, build, address, seconds, seed, threads=2, limits=None, **environment):
         command = [os.path.join(build, "tests/bridge/workload"), str(seconds), str(seed), str(threads)]
-        self.log = tempfile.TemporaryFile("w+")
-        self.out = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("a+")
+        self.out = tempfile.TemporaryFile("a+")
         self.process = subprocess.Popen(command, stdout=self.out, stderr=self.log, preexec_fn=limits,
                                         env=dict(os.environ, LIBCUDA=os.path.join(build, "lib/libcuda.so.1"), FARWARP_SERVER=address, **environment))
 

@@ -38,7 +38,7 @@ class Server:
     native = None  # path of the library that plays the machine's driver
 
     def __init__(self, build, addresses, *options, **environment):
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("a+")
         command = [os.path.join(build, "farwarp"), "serve", "--mem", "1G", "--backend", "native" if self.native else "soft", *options]
         if self.native:
             environment["FARWARP_NATIVE_LIBRARY"] = self.native

@@ -65,7 +65,7 @@ serving_run(const struct serving *serving, const void *record, size_t size, CUre
 	fw_log_threshold = FW_LOG_ERROR; /* of what is wrong with records there are warnings */
 	if (size)
 		memcpy(copy, record, size);
-	struct sv_call call = { .channel = &channel, .ops = serving_device(), .id = serving->call, .in = fw_cursor(copy, size),
+	struct sv_call call = { .channel = &channel, .ops = serving_device(), .id = serving->call, .wants_answer = true, .in = fw_cursor(copy, size),
 		.out = { .data = answer, .size = sizeof(answer) } };
 	call_put_u64(&call.out, 0);
 	*result = CUDA_ERROR_NOT_SUPPORTED;

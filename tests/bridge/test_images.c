@@ -259,6 +259,26 @@ TEST(cut_names)
 	end();
 }
 
+/* Bytes that are announced and cannot come, as the link of these tests is dead, and sizes that nobody would take. */
+TEST(announced)
+{
+	static const uint64_t sizes[] = { 0, 1, SIZE, SESSION_BLOB_MAX + 1, UINT64_MAX };
+	CUresult result;
+
+	for (size_t way = 0; way < sizeof(sizes) / sizeof(sizes[0]); way++) {
+		struct call_writer out = { .data = record, .size = sizeof(record) };
+		struct session_beside beside = { .size = sizes[way] };
+		call_put_u64(&out, SESSION_IMAGE_BESIDE);
+		call_put_u64(&out, 1);
+		call_put_array(&out, &beside, 1, sizeof(beside));
+		call_put_array(&out, &beside, 0, 4);
+		call_put_array(&out, &beside, 0, 8);
+		for (size_t n = 0; n < SERVINGS; n++)
+			if (servings[n].call == CALL_cuModuleLoadDataEx)
+				CHECK(!serving_run(&servings[n], record, out.at, &result));
+	}
+}
+
 TEST(within_its_size)
 {
 	begin(4 * (SIZE + 100));

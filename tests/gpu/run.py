@@ -164,7 +164,7 @@ def questions(build, environment):
 
 class Server:
     def __init__(self, build, *addresses):
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("a+")
         command = [os.path.join(build, "farwarp"), "serve", "--backend", "native"]
         for address in addresses:
             command += ["--listen", address]

@@ -57,7 +57,7 @@ class Server:
     """farwarp serve on a fake driver."""
 
     def __init__(self, path, *options, **settings):
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("a+")
         command = [os.path.join(BUILD, "farwarp"), "serve", "--backend", "native", "--no-check", "--listen", "unix:" + path, *options]
         self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log,
                                         env=environment(FARWARP_NATIVE_LIBRARY=FAKE, FARWARP_LOG="info", **settings))
