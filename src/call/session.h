@@ -43,7 +43,7 @@ enum session_kind {
 	SESSION_FAR_READ,               /* to the client: struct session_far; answered by records of packed rows */
 	SESSION_FAR_WRITE,              /* to the client: struct session_far, then records of packed rows; the answer has no payload */
 	SESSION_FLUSH,                  /* answers when all that kernels printed was sent */
-	SESSION_MEMORY,                 /* struct session_memory: a host allocation in shared memory, or its end */
+	SESSION_MEMORY,                 /* struct session_memory */
 	SESSION_BULK_IN,                /* struct session_bulk: a copy to the device, whose bytes come beside the records as transfer `number` */
 	SESSION_BULK_OUT,               /* the same from it; a part of the answer says the number before the bytes come */
 	SESSION_MANAGED_FILE,           /* the tag of a shared file: managed memory shall lie in it */
@@ -154,9 +154,18 @@ struct session_bulk {
 	uint32_t async, reserved;
 };
 
+/* Host memory that the worker is to have at the client's address; sizes and addresses of what is mapped are whole pages. */
+enum session_memory_action {
+	SESSION_MEMORY_FILE,       /* value: the tag of a shared file of `size` bytes, which pieces are of */
+	SESSION_MEMORY_MAP,        /* a piece: of the file at offset `value`, or SESSION_MEMORY_CLOSED: the worker's own, closed */
+	SESSION_MEMORY_OPEN,       /* a closed piece may be touched from now on */
+	SESSION_MEMORY_UNMAP,
+	SESSION_MEMORY_REGISTER,   /* any bytes in pieces; flags of cuMemHostRegister */
+	SESSION_MEMORY_UNREGISTER, /* waits for what uses it */
+};
+#define SESSION_MEMORY_CLOSED UINT64_MAX
 struct session_memory {
-	uint64_t address, size, tag; /* the same address on both sides; tag: of the shared memory, 0: the allocation ends */
-	uint64_t flags;              /* of cuMemHostRegister */
+	uint64_t action, address, size, value, flags;
 };
 
 #endif

@@ -206,9 +206,44 @@ is_sticky(CUresult result)
 	       (result >= CUDA_ERROR_HARDWARE_STACK_ERROR && result <= CUDA_ERROR_LAUNCH_FAILED);
 }
 
+/*
+ * What the device is given may name host memory that it does not see yet (rm_host_unreached): parameters of kernels, fills, nodes of graphs.
+ * It is shown that memory before the record goes, over a channel of its own, as this record is being filled.
+ */
+static void
+show_memory(const struct rm_request *r)
+{
+	static struct rm_thread *side; /* guarded by lock */
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct rm_thread *own = mine;
+	uint64_t p;
+
+	if (!r->channel || r->kind >= CALL_COUNT || r->kind == CALL_cuMemcpyHtoD_v2 || r->kind == CALL_cuMemcpyHtoDAsync_v2 ||
+	    (!is_work(r->kind) && strncmp(call_descs[r->kind].name, "cuGraph", 7) != 0))
+		return;
+	while ((p = rm_host_own(r->out.data, r->out.at))) {
+		pthread_mutex_lock(&lock);
+		if (!side && (side = calloc(1, sizeof(*side))) && !(side->channel = wire_channel_open(link_))) {
+			free(side);
+			side = NULL;
+		}
+		mine = side;
+		if (side) {
+			rm_host_reach(p);
+			rm_pages_before_work();
+		}
+		mine = own;
+		pthread_mutex_unlock(&lock);
+		if (!side)
+			return;
+	}
+}
+
 CUresult
 rm_send(struct rm_request *r)
 {
+	if (__builtin_expect(__atomic_load_n(&rm_host_unreached, __ATOMIC_ACQUIRE) != 0, 0))
+		show_memory(r);
 	if (strict || rm_failed())
 		return rm_do(r);
 	CUresult result = send(r, 0);
@@ -271,6 +306,8 @@ rm_ask(struct rm_request *r, struct fw_cursor *in)
 	bool whole = true;
 
 	*in = fw_cursor(NULL, 0);
+	if (__builtin_expect(__atomic_load_n(&rm_host_unreached, __ATOMIC_ACQUIRE) != 0, 0))
+		show_memory(r);
 	CUresult result = send(r, SESSION_ANSWER);
 	if (result != CUDA_SUCCESS)
 		return result;
@@ -589,7 +626,7 @@ end_context(enum cuda_call_id call, const void *const *args)
 	case CALL_cuCtxDestroy:
 	case CALL_cuCtxDestroy_v2:
 		rm_managed_context_ended(*(const CUcontext *)args[0]);
-		rm_pinned_context_ended(*(const CUcontext *)args[0]);
+		rm_host_context_ended(*(const CUcontext *)args[0]);
 		break;
 	case CALL_cuDevicePrimaryCtxRelease:
 	case CALL_cuDevicePrimaryCtxRelease_v2:
@@ -600,7 +637,7 @@ end_context(enum cuda_call_id call, const void *const *args)
 	case CALL_cuDevicePrimaryCtxReset_v2:
 		if (rm_ops_table()->primary_context(&ctx, *(const CUdevice *)args[0]) == CUDA_SUCCESS) {
 			rm_managed_context_ended(ctx);
-			rm_pinned_context_ended(ctx);
+			rm_host_context_ended(ctx);
 		}
 		break;
 	default:
@@ -621,6 +658,34 @@ rm_told(void)
 	                                        : CUDA_SUCCESS;
 }
 
+/*
+ * A stream that waits for a value in memory whose pages move would wait for ever: the program's touch of that memory, to write it, waits for
+ * the stream.
+ */
+static bool
+waits_for_moving(enum cuda_call_id call, const void *const *args)
+{
+	const CUstreamBatchMemOpParams *ops;
+
+	switch (call) {
+	case CALL_cuStreamWaitValue32:
+	case CALL_cuStreamWaitValue64:
+	case CALL_cuStreamWaitValue32_v2:
+	case CALL_cuStreamWaitValue64_v2:
+		return rm_moves(*(const CUdeviceptr *)args[1]);
+	case CALL_cuStreamBatchMemOp:
+	case CALL_cuStreamBatchMemOp_v2:
+		ops = *(CUstreamBatchMemOpParams *const *)args[2];
+		for (unsigned n = 0; ops && n < *(const unsigned *)args[1]; n++)
+			if ((ops[n].operation == CU_STREAM_MEM_OP_WAIT_VALUE_32 || ops[n].operation == CU_STREAM_MEM_OP_WAIT_VALUE_64) &&
+			    rm_moves(ops[n].waitValue.address))
+				return true;
+		return false;
+	default:
+		return false;
+	}
+}
+
 CUresult
 rm_call(enum cuda_call_id call, const void *const *args)
 {
@@ -632,14 +697,12 @@ rm_call(enum cuda_call_id call, const void *const *args)
 		return call_local(call, args);
 	if (is_setter(call))
 		return set_attribute(call, args);
-	if (call == CALL_cuPointerGetAttribute) {
-		result = rm_told();
-		if (result != CUDA_SUCCESS || rm_pointer_attribute(*(void *const *)args[0], *(const CUpointer_attribute *)args[1],
-		                                                   *(const CUdeviceptr *)args[2], &result))
-			return result;
-	}
 	if (ends_something(call))
 		end_epoch(call_descs[call].first);
+	if (waits_for_moving(call, args)) {
+		fw_warn_once("client", "%s: a stream cannot wait for host or managed memory over a network", call_descs[call].name);
+		return CUDA_ERROR_NOT_SUPPORTED;
+	}
 	rm_begin(&r, (uint16_t)call, call_pack_bound(call, args));
 	if (!call_pack(&r.out, call, args) && r.channel) {
 		rm_end(&r);
@@ -820,6 +883,7 @@ rm_close(void)
 void
 rm_after_fork(void)
 {
+	rm_host_after_fork();
 	closed = true;
 	mine = NULL;
 	wire_after_fork(link_);

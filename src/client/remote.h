@@ -191,8 +191,12 @@ void rm_spaces_reserve(struct session_space spaces[SESSION_SPACES]);
 void rm_spaces_settle(const struct session_space spaces[SESSION_SPACES], const struct session_space *taken);
 /* Whether [address, address + size) is managed memory, which the worker has at the same address. */
 bool rm_is_managed(uint64_t address, uint64_t size);
+/* Whether the address is in the range that the device lies in: this process has nothing else there. */
+bool rm_in_space(uint64_t address);
 /* What belonged to the context is no more. */
 void rm_managed_context_ended(CUcontext ctx);
+/* Whether host and device take turns with the memory at an address. */
+bool rm_moves(uint64_t address);
 /* Managed memory is the same memory in both processes; else its pages move. */
 bool rm_managed_coherent(void);
 
@@ -200,7 +204,11 @@ bool rm_managed_coherent(void);
  * remote_pages.c: memory whose pages move between this process and the worker. An area is a range of addresses with a file of its size;
  * whole pages in it are mapped, and then opened and closed as they move. FRESH pages are not fetched: what they hold does not matter.
  */
-bool rm_pages_area(uint64_t base, uint64_t size, int file); /* the descriptor stays open as long as the area is used */
+bool rm_pages_area(uint64_t base, uint64_t size, int file, uint64_t offset); /* the descriptor stays open as long as the area is used */
+/* What is mapped already, all of it, is the program's now; at the end it stays so, with what the device wrote, or is not used any more. */
+bool rm_pages_adopt(uint64_t base, uint64_t size);
+void rm_pages_keep(uint64_t base, uint64_t size);
+void rm_pages_drop(uint64_t base, uint64_t size);
 bool rm_pages_map(uint64_t base, uint64_t size);
 void rm_pages_unmap(uint64_t base, uint64_t size);
 void rm_pages_fresh(uint64_t address, uint64_t size);
@@ -217,12 +225,17 @@ bool rm_faults_catch(void);
 bool rm_image_bytes(const void *image, uint8_t **bytes, size_t *size);
 bool rm_file_bytes(const char *name, uint8_t **bytes, size_t *size);
 
-/* remote_copy.c: answers for pinned memory that the worker does not know (cuPointerGetAttribute). False: it is none. */
-bool rm_pointer_attribute(void *data, CUpointer_attribute attribute, CUdeviceptr p, CUresult *result);
-/* remote_copy.c: pinned memory of the context is no more. */
-void rm_pinned_context_ended(CUcontext context);
-/* remote_copy.c: whether host memory at `p` is shared with the worker at the same address. */
-bool rm_is_shared(const void *p, size_t size);
+/* remote_host.c: pinned and registered memory. OWN: the worker has it too, but not what it holds. */
+enum rm_host { RM_HOST_NONE, RM_HOST_OWN, RM_HOST_SHARED };
+enum rm_host rm_host_kind(uint64_t p, size_t size);
+extern unsigned rm_host_unreached; /* atomic: there is memory that the device could be shown */
+/* The first word that is an address in such memory, 0: none; and the device is shown that memory, if it can be. */
+uint64_t rm_host_own(const void *words, size_t size);
+void rm_host_reach(uint64_t p);
+void rm_host_context_ended(CUcontext ctx);
+void rm_host_after_fork(void);
+/* In the handler of SIGSEGV: the fault was due to pages being replaced; true when that is over and the access can be repeated. */
+bool rm_host_replacing(uint64_t address);
 
 /* Hand-written calls. */
 #include "client_remote_hand.h"

@@ -107,10 +107,16 @@ rm_spaces_settle(const struct session_space spaces[SESSION_SPACES], const struct
 		return;
 	users = mmap(NULL, (space.size >> GRANULE_BITS) * sizeof(*users), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 	             -1, 0);
-	if (users == MAP_FAILED || !open_file() || (!coherent && !rm_pages_area(space.base, space.size, file))) {
+	if (users == MAP_FAILED || !open_file() || (!coherent && !rm_pages_area(space.base, space.size, file, 0))) {
 		fw_warn("client", "no managed memory: %m");
 		space.size = 0;
 	}
+}
+
+bool
+rm_moves(uint64_t address)
+{
+	return !coherent && !wire_can_share(rm_link()) && (rm_is_managed(address, 1) || rm_host_kind(address, 1) != RM_HOST_NONE);
 }
 
 bool
@@ -125,6 +131,12 @@ static bool
 in_space(uint64_t address, uint64_t size)
 {
 	return address - space.base < space.size && size <= space.size - (address - space.base);
+}
+
+bool
+rm_in_space(uint64_t address)
+{
+	return address - space.base < space.size;
 }
 
 static bool

@@ -51,6 +51,8 @@ struct area {
 	uint8_t *wanted;       /* of each block: the program said that it will touch it all */
 	uint16_t *here;        /* of each block: pages that are HERE or WHOLE */
 	int file;
+	uint64_t offset;       /* of the area in the file */
+	size_t room;           /* bytes of `state` */
 	uint64_t next_touch, window; /* pages */
 };
 
@@ -515,6 +517,10 @@ on_fault(int number, siginfo_t *info, void *context)
 	struct area *area = find_area(post.address);
 	int error = errno;
 
+	if (rm_host_replacing(post.address)) {
+		errno = error;
+		return;
+	}
 	if (!area || pipe_fd[1] < 0 || __atomic_load_n(&area->state[(post.address - area->base) >> PAGE_BITS], __ATOMIC_ACQUIRE) == NONE) {
 		pass_on(number, info, context);
 		return;
@@ -641,31 +647,133 @@ reserve(size_t size)
 	return at == MAP_FAILED ? NULL : at;
 }
 
-bool
-rm_pages_area(uint64_t base, uint64_t size, int file)
+/* An area that has ended, with room for so many pages; handlers may still look at its states, so those are kept. Lock held. */
+static struct area *
+reuse(size_t pages)
 {
-	struct area *area = calloc(1, sizeof(*area));
-	size_t blocks_in = (size >> BLOCK_BITS) + 1;
+	for (struct area *area = areas; area; area = area->next)
+		if (!area->size && area->room >= pages && area->room <= 4 * pages)
+			return area;
+	return NULL;
+}
 
-	if (!area)
-		return false;
-	*area = (struct area){ .base = base, .size = size, .file = file, .next_touch = UINT64_MAX };
-	area->view = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, 0);
-	area->twin = reserve(size);
-	area->state = reserve(size >> PAGE_BITS);
-	area->wanted = reserve(blocks_in);
-	area->here = reserve(blocks_in * sizeof(*area->here));
+bool
+rm_pages_area(uint64_t base, uint64_t size, int file, uint64_t offset)
+{
+	size_t blocks_in = (size >> BLOCK_BITS) + 1, pages = size >> PAGE_BITS;
+
 	pthread_mutex_lock(&lock);
-	bool good = area->view != MAP_FAILED && area->twin && area->state && area->wanted && area->here && begin_thread();
+	struct area *old = reuse(pages), *area = old ? old : calloc(1, sizeof(*area));
+	bool good = area != NULL;
+	if (good) {
+		area->view = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, (off_t)offset);
+		area->twin = reserve(size);
+		area->wanted = reserve(blocks_in);
+		area->here = reserve(blocks_in * sizeof(*area->here));
+		area->state = old ? old->state : reserve(pages);
+		area->room = old ? old->room : pages;
+		area->file = file;
+		area->offset = offset;
+		area->next_touch = UINT64_MAX;
+		good = area->view != MAP_FAILED && area->twin && area->state && area->wanted && area->here && begin_thread();
+	}
 	if (good) {
 		madvise(area->view, size, MADV_DONTDUMP);
 		madvise(area->twin, size, MADV_DONTDUMP);
-		area->next = areas;
-		__atomic_store_n(&areas, area, __ATOMIC_RELEASE);
+		__atomic_store_n(&area->base, base, __ATOMIC_RELEASE);
+		__atomic_store_n(&area->size, size, __ATOMIC_RELEASE);
+		if (!old) {
+			area->next = areas;
+			__atomic_store_n(&areas, area, __ATOMIC_RELEASE);
+		}
 		__atomic_store_n(&rm_pages_used, 1, __ATOMIC_RELEASE);
 	}
 	pthread_mutex_unlock(&lock);
 	return good; /* what is lost otherwise is the end of memory anyhow */
+}
+
+/* Forgets the HERE and FRESH pages of a range. Lock held. */
+static void
+forget_pages(struct area *area, uint64_t first, uint64_t count)
+{
+	memset(area->state + first, NONE, count);
+	for (size_t n = 0; n < block_count;) {
+		uint64_t at = blocks[n].number * BLOCK_PAGES;
+		if (blocks[n].area == area && at >= first && at < first + count) {
+			area->here[blocks[n].number] = 0;
+			blocks[n] = blocks[--block_count];
+		} else {
+			n++;
+		}
+	}
+}
+
+/* Lock held. */
+static void
+end_area(struct area *area)
+{
+	uint64_t size = area->size, pages = size >> PAGE_BITS;
+
+	forget_pages(area, 0, pages);
+	__atomic_store_n(&area->size, 0, __ATOMIC_RELEASE);
+	for (size_t n = 0; n < fresh_count;)
+		if (fresh[n].area == area)
+			fresh[n] = fresh[--fresh_count];
+		else
+			n++;
+	munmap(area->view, size);
+	munmap(area->twin, size);
+	munmap(area->wanted, (size >> BLOCK_BITS) + 1);
+	munmap(area->here, ((size >> BLOCK_BITS) + 1) * sizeof(*area->here));
+}
+
+bool
+rm_pages_adopt(uint64_t base, uint64_t size)
+{
+	struct area *area = find_area(base);
+	struct uffdio_register claim = { .range = { base, size }, .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR };
+
+	pthread_mutex_lock(&lock);
+	bool good = area && (uffd < 0 || ioctl(uffd, UFFDIO_REGISTER, &claim) == 0);
+	if (good)
+		set_here(area, 0, size >> PAGE_BITS, WHOLE);
+	pthread_mutex_unlock(&lock);
+	return good;
+}
+
+void
+rm_pages_keep(uint64_t base, uint64_t size)
+{
+	struct area *area = find_area(base);
+	struct uffdio_range range = { base, size };
+	uint64_t pages = size >> PAGE_BITS, run;
+
+	if (!area)
+		return;
+	pthread_mutex_lock(&lock);
+	for (uint64_t n = 0; n < pages; n += run) {
+		for (run = 1; n + run < pages && run < BLOCK_PAGES && area->state[n + run] == area->state[n]; run++)
+			;
+		if (area->state[n] == AWAY && !__atomic_load_n(&lost, __ATOMIC_ACQUIRE))
+			fetch(area, n, run);
+	}
+	if (uffd < 0)
+		mprotect((void *)(uintptr_t)base, size, PROT_READ | PROT_WRITE);
+	else
+		ioctl(uffd, UFFDIO_UNREGISTER, &range);
+	end_area(area);
+	pthread_mutex_unlock(&lock);
+}
+
+void
+rm_pages_drop(uint64_t base, uint64_t size)
+{
+	struct area *area = find_area(base);
+
+	pthread_mutex_lock(&lock);
+	if (area && area->base == base && area->size == size)
+		end_area(area);
+	pthread_mutex_unlock(&lock);
 }
 
 bool
@@ -679,7 +787,7 @@ rm_pages_map(uint64_t base, uint64_t size)
 	pthread_mutex_lock(&lock);
 	bool is_lost = __atomic_load_n(&lost, __ATOMIC_ACQUIRE);
 	void *at = mmap((void *)(uintptr_t)base, size, uffd < 0 && !is_lost ? PROT_NONE : PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE |
-	                MAP_FIXED, area->file, (off_t)(base - area->base));
+	                MAP_FIXED, area->file, (off_t)(area->offset + base - area->base));
 	bool good = at != MAP_FAILED && (uffd < 0 || is_lost || ioctl(uffd, UFFDIO_REGISTER, &claim) == 0);
 	if (good)
 		memset(area->state + ((base - area->base) >> PAGE_BITS), is_lost ? HERE : AWAY, size >> PAGE_BITS);
@@ -696,18 +804,9 @@ rm_pages_unmap(uint64_t base, uint64_t size)
 		return;
 	pthread_mutex_lock(&lock);
 	uint64_t first = (base - area->base) >> PAGE_BITS, count = size >> PAGE_BITS;
-	memset(area->state + first, NONE, count);
-	for (size_t n = 0; n < block_count;) {
-		uint64_t at = blocks[n].number * BLOCK_PAGES;
-		if (blocks[n].area == area && at >= first && at < first + count) {
-			area->here[blocks[n].number] = 0;
-			blocks[n] = blocks[--block_count];
-		} else {
-			n++;
-		}
-	}
+	forget_pages(area, first, count);
 	mmap((void *)(uintptr_t)base, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-	fallocate(area->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(base - area->base), (off_t)size);
+	fallocate(area->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(area->offset + base - area->base), (off_t)size);
 	madvise(area->twin + (base - area->base), size, MADV_DONTNEED);
 	pthread_mutex_unlock(&lock);
 }

@@ -2,10 +2,12 @@
  * The worker's half of src/client/remote_copy.c: copies between the device and the records, and host memory shared with the client.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -77,6 +79,14 @@ sv_descriptor_take(struct sv_call *call, uint64_t tag)
 	return take_arrival(call, tag, &arrival) ? arrival.fd : -1;
 }
 
+bool
+sv_cannot_shrink(int fd)
+{
+	int seals = fd >= 0 ? fcntl(fd, F_GET_SEALS) : -1;
+
+	return seals >= 0 && seals & F_SEAL_SHRINK;
+}
+
 /* With the lock held. */
 static struct shared **
 find_shared(uint64_t address, uint64_t size)
@@ -96,28 +106,43 @@ sv_memory_covers(uint64_t address, uint64_t size)
 	return covers;
 }
 
-static CUresult
-map_shared(struct sv_call *call, const struct session_memory *memory)
-{
-	struct arrival arrival;
+static int host_file = -1; /* what pieces are of; guarded by lock */
 
-	if (!take_arrival(call, memory->tag, &arrival))
-		return CUDA_ERROR_INVALID_VALUE;
-	struct shared *shared = arrival.size == memory->size ? calloc(1, sizeof(*shared)) : NULL;
-	void *at = !shared ? MAP_FAILED : mmap((void *)(uintptr_t)memory->address, memory->size, PROT_READ | PROT_WRITE,
-	                                       MAP_SHARED | MAP_FIXED_NOREPLACE, arrival.fd, 0);
-	close(arrival.fd);
-	if (at == MAP_FAILED || (uint64_t)(uintptr_t)at != memory->address) {
+static CUresult
+take_file(struct sv_call *call, const struct session_memory *memory)
+{
+	struct stat st;
+	int fd = sv_descriptor_take(call, memory->value);
+	bool good = sv_cannot_shrink(fd) && fstat(fd, &st) == 0 && (uint64_t)st.st_size == memory->size;
+
+	pthread_mutex_lock(&lock);
+	good = good && host_file < 0;
+	if (good)
+		host_file = fd;
+	pthread_mutex_unlock(&lock);
+	if (!good && fd >= 0)
+		close(fd);
+	return good ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+static CUresult
+map_piece(const struct session_memory *memory)
+{
+	bool closed = memory->value == SESSION_MEMORY_CLOSED;
+	struct shared *shared = calloc(1, sizeof(*shared));
+	void *hint = (void *)(uintptr_t)memory->address, *at = MAP_FAILED;
+
+	if (!shared)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (closed)
+		at = mmap(hint, memory->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+	else if (memory->value <= INT64_MAX - memory->size) /* behind the end of the file nothing can be touched: that ends this worker */
+		at = mmap(hint, memory->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, host_file, (off_t)memory->value);
+	if (at != hint) {
 		if (at != MAP_FAILED)
 			munmap(at, memory->size); /* a kernel that does not know the flag */
 		free(shared);
 		return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED; /* the address is taken here: the client tries another */
-	}
-	CUresult result = call->ops->cuMemHostRegister_v2(at, memory->size, (unsigned)memory->flags & 3u);
-	if (result != CUDA_SUCCESS) {
-		munmap(at, memory->size);
-		free(shared);
-		return result == CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED ? CUDA_ERROR_UNKNOWN : result;
 	}
 	*shared = (struct shared){ .address = memory->address, .size = memory->size };
 	pthread_mutex_lock(&lock);
@@ -127,22 +152,44 @@ map_shared(struct sv_call *call, const struct session_memory *memory)
 	return CUDA_SUCCESS;
 }
 
+/* Opens a piece, or takes it out. */
 static CUresult
-unmap_shared(struct sv_call *call, const struct session_memory *memory)
+change_piece(const struct session_memory *memory)
 {
+	bool open = memory->action == SESSION_MEMORY_OPEN;
+
 	pthread_mutex_lock(&lock);
-	struct shared **found = find_shared(memory->address, 1), *shared = found ? *found : NULL;
-	if (shared && shared->address == memory->address)
-		*found = shared->next;
-	else
+	struct shared **found = find_shared(memory->address, memory->size), *shared = found ? *found : NULL;
+	if (shared && (shared->address != memory->address || shared->size != memory->size))
 		shared = NULL;
+	if (shared && !open)
+		*found = shared->next;
 	pthread_mutex_unlock(&lock);
 	if (!shared)
 		return CUDA_ERROR_INVALID_VALUE;
-	CUresult result = call->ops->cuMemHostUnregister((void *)(uintptr_t)shared->address); /* waits for what uses it */
+	if (open)
+		return mprotect((void *)(uintptr_t)shared->address, shared->size, PROT_READ | PROT_WRITE) == 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 	munmap((void *)(uintptr_t)shared->address, shared->size);
 	free(shared);
-	return result;
+	return CUDA_SUCCESS;
+}
+
+/* All of a range lies in pieces. */
+static bool
+covered(uint64_t address, uint64_t size)
+{
+	pthread_mutex_lock(&lock);
+	while (size) {
+		struct shared **found = find_shared(address, 1);
+		uint64_t left = found ? (*found)->size - (address - (*found)->address) : 0;
+		if (!left)
+			break;
+		left = left < size ? left : size;
+		address += left;
+		size -= left;
+	}
+	pthread_mutex_unlock(&lock);
+	return !size;
 }
 
 bool
@@ -154,10 +201,33 @@ sv_serve_memory(struct sv_call *call, CUresult *result)
 	if (!bytes)
 		return false;
 	memcpy(&memory, bytes, sizeof(memory));
-	if (memory.tag && (memory.address & 4095 || memory.size & 4095 || !memory.size || memory.address > UINT64_MAX - memory.size))
+	void *at = (void *)(uintptr_t)memory.address;
+	bool pages = !(memory.address & 4095 || memory.size & 4095);
+	if (memory.address > UINT64_MAX - memory.size || memory.size > INT64_MAX)
 		return false;
-	*result = memory.tag ? map_shared(call, &memory) : unmap_shared(call, &memory);
-	return true;
+	switch (memory.action) {
+	case SESSION_MEMORY_FILE:
+		*result = take_file(call, &memory);
+		return true;
+	case SESSION_MEMORY_MAP:
+		if (!pages || !memory.size || (memory.value != SESSION_MEMORY_CLOSED && memory.value & 4095))
+			return false;
+		*result = map_piece(&memory);
+		return true;
+	case SESSION_MEMORY_OPEN:
+	case SESSION_MEMORY_UNMAP:
+		*result = memory.size ? change_piece(&memory) : CUDA_ERROR_INVALID_VALUE;
+		return true;
+	case SESSION_MEMORY_REGISTER:
+		*result = covered(memory.address, memory.size) ? call->ops->cuMemHostRegister_v2(at, memory.size, (unsigned)memory.flags & 11u)
+		                                               : CUDA_ERROR_INVALID_VALUE;
+		return true;
+	case SESSION_MEMORY_UNREGISTER:
+		*result = call->ops->cuMemHostUnregister(at); /* waits for what uses it */
+		return true;
+	default:
+		return false;
+	}
 }
 
 /*

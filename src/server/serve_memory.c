@@ -5,7 +5,6 @@
  * Pages are read and written through the kernel (process_vm_readv of this process): an address where nothing is answers an error
  * instead of ending the worker. All of the software GPU's range may be touched so: its kernels, which are the client's, reach it as well.
  */
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -56,7 +55,7 @@ sv_serve_managed_file(struct sv_call *call, CUresult *result)
 		return false;
 	int fd = sv_descriptor_take(call, tag);
 	bool fits = fd >= 0 && space.size && fstat(fd, &st) == 0 && st.st_size >= 0 && (uint64_t)st.st_size >= space.size;
-	*result = fits && size >= space.size && fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK ? sw_managed_file(fd) : CUDA_ERROR_INVALID_VALUE;
+	*result = fits && size >= space.size && sv_cannot_shrink(fd) ? sw_managed_file(fd) : CUDA_ERROR_INVALID_VALUE;
 	if (fd >= 0)
 		close(fd);
 	return true;

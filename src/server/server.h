@@ -134,6 +134,8 @@ bool sv_serve_bulk_out(struct sv_call *call, CUresult *result);
 void sv_memory_arrived(int fd, uint64_t size, uint64_t tag);
 /* The one with this tag, the caller's to close; -1: it did not come. */
 int sv_descriptor_take(struct sv_call *call, uint64_t tag);
+/* Of memory from memfd_create whose size the client cannot take back, so that no page of it vanishes under this process. */
+bool sv_cannot_shrink(int fd);
 bool sv_serve_memory(struct sv_call *call, CUresult *result);
 /* Whether the device may touch what the client named: memory that it shares, the device's, its own if it can be asked for. NULL passes. */
 CUresult sv_may_touch(struct sv_call *call, uint64_t address, uint64_t size);

@@ -12,6 +12,7 @@
  * runs that one alone. hostile --addresses tries every call that takes an address with addresses of the worker's own. A child that hangs has been told to wait by a message (a value that nobody writes, a kernel that does not end):
  * that is its client's own affair, and it is counted.
  */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -399,6 +400,19 @@ mutate(const struct conversation *c, size_t size)
 	}
 }
 
+/* -1: there is none. */
+static int
+sealed_file(uint64_t size)
+{
+	int fd = size <= 1ull << 50 ? memfd_create("pinned", MFD_CLOEXEC | MFD_ALLOW_SEALING) : -1;
+
+	if (fd >= 0 && (ftruncate(fd, (off_t)size) != 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) != 0)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
 /* Memory that a message names and nobody sent is waited for: mostly it comes here. */
 static void
 send_memory(void)
@@ -408,10 +422,12 @@ send_memory(void)
 	if (message.header.kind != SESSION_MEMORY || message.header.size < sizeof(memory) || rnd() % 64 == 0)
 		return;
 	memcpy(&memory, message.payload, sizeof(memory));
-	int fd = memory.tag ? memfd_create("pinned", MFD_CLOEXEC) : -1;
-	if (fd >= 0 && memory.size < 1ull << 32 && ftruncate(fd, (off_t)memory.size) == 0)
-		sv_memory_arrived(fd, memory.size, memory.tag);
-	else if (memory.tag)
+	if (memory.action != SESSION_MEMORY_FILE)
+		return;
+	int fd = sealed_file(memory.size);
+	if (fd >= 0)
+		sv_memory_arrived(fd, memory.size, memory.value);
+	else
 		message.header.kind = SESSION_FLUSH;
 }
 
@@ -723,12 +739,17 @@ reach_one(uint64_t address, bool kernels, const volatile uint64_t *canary)
 static void
 reach_around(void)
 {
-	struct session_memory memory = { .address = 0x210000000000, .size = 4096, .tag = 5 };
-	int fd = memfd_create("pinned", MFD_CLOEXEC);
+	struct session_memory file = { .action = SESSION_MEMORY_FILE, .size = 4096, .value = 5 };
+	struct session_memory memory = { .action = SESSION_MEMORY_MAP, .address = 0x210000000000, .size = 4096 };
+	int fd = sealed_file(file.size), other = open("/dev/zero", O_RDWR | O_CLOEXEC);
 
-	if (fd < 0 || ftruncate(fd, 4096) != 0)
-		return;
-	sv_memory_arrived(fd, 4096, 5);
+	sv_memory_arrived(other, file.size, 4);
+	put(&(struct session_memory){ .action = SESSION_MEMORY_FILE, .size = 0, .value = 4 }, sizeof(file));
+	expect_error("a file without seals", reach_serve(SESSION_MEMORY), NULL);
+	sv_memory_arrived(fd, file.size, file.value);
+	put(&file, sizeof(file));
+	if (reach_serve(SESSION_MEMORY) != CUDA_SUCCESS)
+		expect_error("a file was not shared", CUDA_SUCCESS, NULL);
 	put(&memory, sizeof(memory));
 	if (reach_serve(SESSION_MEMORY) != CUDA_SUCCESS)
 		expect_error("memory was not shared", CUDA_SUCCESS, NULL);

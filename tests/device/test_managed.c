@@ -5,6 +5,7 @@
  */
 #include "gpu.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -305,6 +306,186 @@ TEST(managed_system_calls)
 	close(ends[0]);
 	close(ends[1]);
 	OK(CU(cuMemFree_v2)(p));
+}
+
+/* ---- pinned and registered memory ----------------------------------------------------------------------------------- */
+
+static bool
+over_network(void)
+{
+	const char *server = getenv("FARWARP_SERVER");
+
+	return server && *server && strncmp(server, "unix:", 5) != 0;
+}
+
+TEST(pinned_model)
+{
+	static const uint32_t counts[] = { 64, 5000, 300000 };
+	struct model models[4];
+	CUdeviceptr p;
+
+	gpu_start();
+	for (unsigned i = 0; i < 3; i++) {
+		void *host;
+		OK(CU(cuMemHostAlloc)(&host, counts[i] * 4ul, i ? CU_MEMHOSTALLOC_DEVICEMAP : 0));
+		model_init(&models[i], host, counts[i]);
+	}
+	OK(CU(cuMemAllocManaged)(&p, 40000, CU_MEM_ATTACH_GLOBAL));
+	model_init(&models[3], (void *)(uintptr_t)p, 10000);
+	CHECK_INT(run_model(models, 4, 300, 99, NULL), 0);
+	for (unsigned i = 0; i < 3; i++)
+		OK(CU(cuMemFreeHost)(models[i].there));
+	OK(CU(cuMemFree_v2)(p));
+}
+
+TEST(registered_model)
+{
+	struct model models[3];
+
+	gpu_start();
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < 3; i++) {
+			uint32_t count = 1024u << (3 * i);
+			uint32_t *own = aligned_alloc(4096, count * 4ul);
+			model_init(&models[i], own, count);
+			for (uint32_t k = 0; k < count; k++)
+				models[i].here[k] = own[k] = k * 7 + i;
+			OK(CU(cuMemHostRegister_v2)(own, count * 4ul, i == 1 ? CU_MEMHOSTREGISTER_DEVICEMAP : 0));
+			CHECK(memcmp(own, models[i].here, count * 4ul) == 0);
+		}
+		CHECK_INT(run_model(models, 3, 200, 5 + round, NULL), 0);
+		for (unsigned i = 0; i < 3; i++) {
+			OK(CU(cuMemHostUnregister)(models[i].there));
+			CHECK(memcmp(models[i].there, models[i].here, models[i].count * 4ul) == 0);
+			free(models[i].there);
+			free(models[i].here);
+		}
+	}
+}
+
+/* Each thread counts in memory beside registered memory, which lies in the same pages: no count is lost. */
+static volatile bool counting;
+
+static void *
+count_beside(void *argument)
+{
+	volatile uint64_t *beside = argument;
+	uintptr_t n = 0;
+
+	while (counting)
+		*beside = ++n;
+	CHECK(*beside == n);
+	return (void *)n;
+}
+
+TEST(registered_neighbours)
+{
+	enum { COUNT = 4, BYTES = 3000 };
+	struct {
+		uint64_t beside;
+		uint32_t data[BYTES / 4];
+	} *all = aligned_alloc(4096, sizeof(*all) * COUNT + 4096 - sizeof(*all) * COUNT % 4096);
+	pthread_t threads[COUNT];
+
+	gpu_start();
+	gpu_kernel("add");
+	counting = true;
+	for (unsigned i = 0; i < COUNT; i++) {
+		memset(all[i].data, (int)i, BYTES);
+		pthread_create(&threads[i], NULL, count_beside, &all[i].beside);
+	}
+	for (unsigned round = 0; round < 30; round++) {
+		for (unsigned i = 0; i < COUNT; i++)
+			OK(CU(cuMemHostRegister_v2)(all[i].data, BYTES, 0));
+		for (unsigned i = 0; i < COUNT && !over_network(); i++)
+			OK(add(all[i].data, BYTES / 4, 1, NULL));
+		OK(CU(cuCtxSynchronize)());
+		for (unsigned i = 0; i < COUNT; i++)
+			OK(CU(cuMemHostUnregister)(all[(i + round) % COUNT].data));
+	}
+	counting = false;
+	for (unsigned i = 0; i < COUNT; i++)
+		pthread_join(threads[i], NULL);
+	for (uint32_t i = 0; i < COUNT && !over_network(); i++)
+		CHECK(all[i].data[0] == i * 0x1010101 + 30 && all[i].data[BYTES / 4 - 1] == i * 0x1010101 + 30);
+	free(all);
+}
+
+/* Over a network a kernel cannot reach memory that shares pages with other data: it fails, and says so. */
+TEST(registered_refused)
+{
+	uint32_t *own = malloc(20000);
+
+	gpu_start();
+	memset(own, 0, 20000);
+	OK(CU(cuMemHostRegister_v2)(own, 20000, 0));
+	CUresult pointer = CU(cuMemHostGetDevicePointer_v2)(&(CUdeviceptr){ 0 }, own, 0);
+	OK(add(own, 5000, 3, NULL));
+	CUresult done = CU(cuCtxSynchronize)();
+	if (over_network())
+		CHECK(pointer == CUDA_ERROR_NOT_SUPPORTED && done == CUDA_ERROR_ILLEGAL_ADDRESS);
+	else
+		CHECK(pointer == CUDA_SUCCESS && done == CUDA_SUCCESS && own[0] == 3 && own[4999] == 3);
+}
+
+TEST(registered_kinds)
+{
+	unsigned type, flags;
+	int file = open("/proc/self/exe", O_RDONLY);
+	uint8_t out[100], *map = mmap(NULL, 8192, PROT_READ, MAP_PRIVATE, file, 0);
+	static uint8_t zeros[10000];
+	CUdeviceptr p;
+
+	gpu_start();
+	OK(CU(cuMemAlloc_v2)(&p, 8192));
+	CHECK_INT(CU(cuMemHostRegister_v2)(zeros, 100, CU_MEMHOSTREGISTER_IOMEMORY), CUDA_ERROR_NOT_SUPPORTED);
+	OK(CU(cuMemHostRegister_v2)(map, 8192, CU_MEMHOSTREGISTER_READ_ONLY)); /* a file: copies */
+	OK(CU(cuMemcpyHtoDAsync_v2)(p, map, 8192, NULL));
+	OK(CU(cuMemcpyDtoH_v2)(out, p + 50, 100));
+	CHECK(memcmp(out, map + 50, 100) == 0);
+	OK(CU(cuMemHostUnregister)(map));
+	OK(CU(cuMemHostRegister_v2)(zeros, sizeof(zeros), CU_MEMHOSTREGISTER_PORTABLE)); /* variables */
+	OK(CU(cuMemHostGetFlags)(&flags, zeros));
+	CHECK_INT(flags, CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
+	OK(CU(cuPointerGetAttribute)(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (CUdeviceptr)(uintptr_t)zeros + 9000));
+	CHECK_INT(type, CU_MEMORYTYPE_HOST);
+	OK(CU(cuMemsetD8_v2)(p, 7, 8192));
+	OK(CU(cuMemcpy)((CUdeviceptr)(uintptr_t)zeros + 1, p, 8000));
+	CHECK(!zeros[0] && zeros[1] == 7 && zeros[8000] == 7 && !zeros[8001]);
+	OK(CU(cuMemHostUnregister)(zeros));
+	CHECK(!zeros[0] && zeros[1] == 7 && zeros[8000] == 7 && !zeros[8001]);
+	CHECK_INT(CU(cuPointerGetAttribute)(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (CUdeviceptr)(uintptr_t)zeros), CUDA_ERROR_INVALID_VALUE);
+	OK(CU(cuMemFree_v2)(p));
+}
+
+/* A child has its own copy: what it writes is not the parent's, and what it inherited is right. */
+TEST(registered_fork)
+{
+	uint32_t *own = malloc(40000);
+	void *pinned;
+	int status = -1;
+
+	gpu_start();
+	for (unsigned i = 0; i < 10000; i++)
+		own[i] = i;
+	OK(CU(cuMemHostRegister_v2)(own, 40000, 0));
+	OK(CU(cuMemHostAlloc)(&pinned, 4096, 0));
+	memset(pinned, 1, 4096);
+	pid_t child = fork();
+	if (child == 0) {
+		bool good = own[0] == 0 && own[9999] == 9999 && *(uint8_t *)pinned == 1;
+		memset(own, 0xff, 40000);
+		memset(pinned, 0xff, 4096);
+		free(malloc(100000));
+		_exit(good ? 0 : 1);
+	}
+	waitpid(child, &status, 0);
+	CHECK_INT(status, 0);
+	CHECK(own[0] == 0 && own[9999] == 9999 && *(uint8_t *)pinned == 1);
+	OK(CU(cuMemHostUnregister)(own));
+	OK(CU(cuMemFreeHost)(pinned));
+	CHECK(own[0] == 0 && own[9999] == 9999);
+	free(own);
 }
 
 TEST_MAIN()
