@@ -38,6 +38,7 @@ enum {
 enum session_kind {
 	SESSION_BLOB_PART = CALL_COUNT, /* payload: the next part of the next call's inputs; more: bytes of all parts */
 	SESSION_PRIMARY_CONTEXT,        /* device; answers with the context */
+	SESSION_DEVICE_FACTS,           /* device; answers with all its attributes at once: an array of struct session_fact */
 	SESSION_CALLBACKS,              /* this channel carries requests to the client from now on, answers back; more: enum session_line */
 	SESSION_CALLBACK,               /* to the client: struct session_callback; the answer has no payload */
 	SESSION_FAR_READ,               /* to the client: struct session_far; answered by records of packed rows */
@@ -152,6 +153,11 @@ struct session_beside {
 struct session_bulk {
 	uint64_t address, size, stream, number;
 	uint32_t async, reserved;
+};
+
+/* An attribute of a device, from the first one on: what cuDeviceGetAttribute answers of it. */
+struct session_fact {
+	int32_t result, value;
 };
 
 /* Host memory that the worker is to have at the client's address; sizes and addresses of what is mapped are whole pages. */

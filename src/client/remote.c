@@ -14,6 +14,7 @@
 
 #define CONNECT_MS 10000
 #define KEPT 1024 /* answers that are kept */
+#define DEVICES 64     /* whose attributes are kept */
 #define SETTINGS 512   /* attributes of functions that are kept */
 
 static struct wire_link *link_;
@@ -507,6 +508,43 @@ call_local(enum cuda_call_id call, const void *const *args)
 	return result;
 }
 
+/* The attributes of a device, which come all at once. False: *result is not known from them. */
+static bool
+device_attribute(const void *const *args, CUresult *result)
+{
+	static const struct session_fact *known[DEVICES]; /* atomic pointers, never freed */
+	int *value = *(int *const *)args[0], attribute = *(const int *)args[1];
+	CUdevice dev = *(const CUdevice *)args[2];
+	struct rm_request r;
+	struct fw_cursor in;
+	uint64_t count = 0;
+
+	if ((unsigned)dev >= DEVICES || attribute < 1 || attribute >= CU_DEVICE_ATTRIBUTE_MAX || rm_failed())
+		return false;
+	const struct session_fact *facts = __atomic_load_n(&known[dev], __ATOMIC_ACQUIRE), *none = NULL;
+	if (!facts) {
+		rm_begin(&r, SESSION_DEVICE_FACTS, 8);
+		call_put_u64(&r.out, (uint64_t)dev);
+		*result = rm_ask(&r, &in);
+		const void *got = *result == CUDA_SUCCESS ? call_get_array(&in, sizeof(*facts), &count) : NULL;
+		struct session_fact *copy = got && count == CU_DEVICE_ATTRIBUTE_MAX - 1 ? malloc(count * sizeof(*copy)) : NULL;
+		if (copy)
+			memcpy(copy, got, count * sizeof(*copy));
+		rm_end(&r);
+		if (!copy)
+			return false;
+		facts = copy;
+		if (!__atomic_compare_exchange_n(&known[dev], &none, facts, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+			free(copy);
+			facts = none;
+		}
+	}
+	*result = (CUresult)facts[attribute - 1].result;
+	if (*result == CUDA_SUCCESS)
+		*value = facts[attribute - 1].value;
+	return true;
+}
+
 /* ---- calls whose answer nobody needs --------------------------------------------------------------------------------- */
 
 static bool
@@ -687,12 +725,29 @@ waits_for_moving(enum cuda_call_id call, const void *const *args)
 }
 
 CUresult
+rm_send_like(struct rm_request *r, const uint64_t *words, size_t count)
+{
+	uint64_t h = bytes_hash(r->kind, (const uint8_t *)words, count * sizeof(*words)), now = rm_epoch(CALL_TOUCHES_ALL & ~CALL_TOUCHES_EVENT);
+
+	if (!r->record || r->out.bad)
+		return rm_do(r);
+	if (is_accepted(h, now) && !rm_may_capture())
+		return rm_send(r);
+	CUresult result = rm_do(r);
+	if (result == CUDA_SUCCESS)
+		accept(h, now);
+	return result;
+}
+
+CUresult
 rm_call(enum cuda_call_id call, const void *const *args)
 {
 	struct rm_request r;
 	struct fw_cursor in;
 	CUresult result;
 
+	if (call == CALL_cuDeviceGetAttribute && device_attribute(args, &result))
+		return result;
 	if (call_descs[call].class == CALL_CLASS_LOCAL)
 		return call_local(call, args);
 	if (is_setter(call))

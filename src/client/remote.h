@@ -59,6 +59,9 @@ void rm_end(struct rm_request *r);
 /* Sends it, awaits the answer and its result alone. */
 CUresult rm_do(struct rm_request *r);
 
+/* Sends it, and awaits the answer only if none like it, as `words` say, was accepted since something ended that it may name. */
+CUresult rm_send_like(struct rm_request *r, const uint64_t *words, size_t count);
+
 /* A call that rows can say. */
 CUresult rm_call(enum cuda_call_id call, const void *const *args);
 

@@ -24,23 +24,36 @@
 
 /* ---- where an address is ------------------------------------------------------------------------------------------- */
 
-/* Whether the device behind the server knows the address. Asked once for each allocation, until something is freed. */
+/* Whether the device behind the server knows the address. Asked once for each allocation, until something is freed. *base, *size: the
+ * allocation. */
 static bool
-is_device(uint64_t p)
+is_device(uint64_t p, CUdeviceptr *base, size_t *size)
 {
 	struct rm_thread *thread = rm_thread();
-	CUdeviceptr base = 0;
-	size_t size = 0;
 	uint64_t epoch = rm_epoch(CALL_TOUCHES_MEMORY | CALL_TOUCHES_OTHER);
 
 	for (unsigned n = 0; thread && n < RM_RANGES; n++)
-		if (thread->ranges[n].epoch == epoch && p - thread->ranges[n].base < thread->ranges[n].size)
+		if (thread->ranges[n].epoch == epoch && p - thread->ranges[n].base < thread->ranges[n].size) {
+			*base = thread->ranges[n].base;
+			*size = thread->ranges[n].size;
 			return true;
-	if (rm_ops_table()->cuMemGetAddressRange_v2(&base, &size, p) != CUDA_SUCCESS || p - base >= size)
+		}
+	if (rm_ops_table()->cuMemGetAddressRange_v2(base, size, p) != CUDA_SUCCESS || p - *base >= *size)
 		return false;
 	if (thread)
-		thread->ranges[thread->next_range++ % RM_RANGES] = (struct rm_range){ base, size, epoch };
+		thread->ranges[thread->next_range++ % RM_RANGES] = (struct rm_range){ *base, *size, epoch };
 	return true;
+}
+
+/* Whether all of it is memory of the worker: one that is pinned, or one allocation of the device. */
+static bool
+is_whole_there(uint64_t p, size_t size)
+{
+	CUdeviceptr base;
+	size_t whole;
+
+	return rm_host_kind(p, size) == RM_HOST_SHARED ||
+	       (is_device(p, &base, &whole) && size <= whole - (size_t)(p - base));
 }
 
 /* How the worker reaches a side of a copy. */
@@ -66,10 +79,12 @@ static enum place
 any_place(uint64_t p, size_t size)
 {
 	enum rm_host kind = rm_host_kind(p, size);
+	CUdeviceptr base;
+	size_t whole;
 
 	if (kind == RM_HOST_OWN)
 		return PLACE_HERE;
-	return kind == RM_HOST_SHARED || rm_in_space(p) || is_device(p) || !is_mapped(p) ? PLACE_WORKER : PLACE_HERE;
+	return kind == RM_HOST_SHARED || rm_in_space(p) || is_device(p, &base, &whole) || !is_mapped(p) ? PLACE_WORKER : PLACE_HERE;
 }
 
 CUresult
@@ -139,7 +154,9 @@ copy_there(bool async, uint64_t dst, uint64_t src, size_t size, CUstream stream)
 	call_put_u64(&r.out, src);
 	call_put_u64(&r.out, size);
 	call_put_u64(&r.out, (uint64_t)(uintptr_t)stream);
-	return rm_do(&r);
+	/* Between places that are known, only the stream can be wrong. */
+	uint64_t like[] = { (uint64_t)(uintptr_t)stream };
+	return async && is_whole_there(dst, size) && is_whole_there(src, size) ? rm_send_like(&r, like, 1) : rm_do(&r);
 }
 
 static CUresult
@@ -147,6 +164,7 @@ copy_in(bool async, uint64_t dst, const uint8_t *src, size_t size, CUstream stre
 {
 	struct rm_request r;
 	size_t at = 0;
+	uint64_t like[] = { (uint64_t)(uintptr_t)stream, size > INLINE };
 
 	do {
 		size_t part = size - at <= INLINE ? size - at : SESSION_CHUNK;
@@ -160,8 +178,8 @@ copy_in(bool async, uint64_t dst, const uint8_t *src, size_t size, CUstream stre
 			memcpy(r.out.data + r.out.at, src + at, part);
 		r.out.at += part;
 		at += part;
-		if (at == size)
-			return rm_do(&r);
+		if (at == size) /* what it copies came along: the program may have its memory back */
+			return async && size && is_whole_there(dst, size) ? rm_send_like(&r, like, 2) : rm_do(&r);
 		CUresult result = rm_send(&r);
 		if (result != CUDA_SUCCESS)
 			return result;

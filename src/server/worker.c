@@ -233,6 +233,24 @@ ends_context(enum cuda_call_id call)
 	return call == CALL_cuCtxDestroy_v2 || call == CALL_cuDevicePrimaryCtxReset_v2 || call == CALL_cuDevicePrimaryCtxRelease_v2;
 }
 
+static bool
+serve_device_facts(struct sv_call *call, CUresult *result)
+{
+	CUdevice dev = (CUdevice)call_get_u64(&call->in);
+	struct session_fact facts[CU_DEVICE_ATTRIBUTE_MAX - 1];
+
+	if (call->in.bad)
+		return false;
+	for (int n = 1; n < CU_DEVICE_ATTRIBUTE_MAX; n++) {
+		int value = 0;
+		facts[n - 1].result = (int32_t)call->ops->cuDeviceGetAttribute(&value, (CUdevice_attribute)n, dev);
+		facts[n - 1].value = value;
+	}
+	*result = CUDA_SUCCESS;
+	call_put_array(&call->out, facts, CU_DEVICE_ATTRIBUTE_MAX - 1, sizeof(facts[0]));
+	return true;
+}
+
 /* Serves one call whose inputs stand in call->in. */
 static void
 serve(struct sv_call *call, uint16_t kind)
@@ -266,6 +284,8 @@ serve(struct sv_call *call, uint16_t kind)
 			ok = custom[kind](call, &result) || link_died(channel);
 		else if (kind == SESSION_PRIMARY_CONTEXT)
 			ok = serve_primary_context(call, &result);
+		else if (kind == SESSION_DEVICE_FACTS)
+			ok = serve_device_facts(call, &result);
 		else if (kind == SESSION_MEMORY)
 			ok = sv_serve_memory(call, &result);
 		else if (kind == SESSION_BULK_IN)
