@@ -752,6 +752,12 @@ rm_call(enum cuda_call_id call, const void *const *args)
 		return call_local(call, args);
 	if (is_setter(call))
 		return set_attribute(call, args);
+	if (call == CALL_cuPointerGetAttribute) {
+		result = rm_told();
+		if (result != CUDA_SUCCESS || rm_host_attribute(*(void *const *)args[0], *(const CUpointer_attribute *)args[1],
+		                                                *(const CUdeviceptr *)args[2], &result))
+			return result;
+	}
 	if (ends_something(call))
 		end_epoch(call_descs[call].first);
 	if (waits_for_moving(call, args)) {

@@ -216,8 +216,9 @@ bool rm_pages_map(uint64_t base, uint64_t size);
 void rm_pages_unmap(uint64_t base, uint64_t size);
 void rm_pages_fresh(uint64_t address, uint64_t size);
 void rm_pages_wanted(uint64_t address, uint64_t size);
-/* Around a host function or callback of the program. */
-void rm_pages_callback(bool begins);
+/* This thread is a line's: what it touches comes at once. And after each touch of such memory by a host function or a copy, before it is told. */
+void rm_pages_line(enum session_line line);
+void rm_pages_line_done(void);
 /* Around the record of work that may touch such memory; if rm_pages_used. */
 extern unsigned rm_pages_used; /* atomic */
 void rm_pages_before_work(void);
@@ -235,6 +236,8 @@ extern unsigned rm_host_unreached; /* atomic: there is memory that the device co
 /* The first word that is an address in such memory, 0: none; and the device is shown that memory, if it can be. */
 uint64_t rm_host_own(const void *words, size_t size);
 void rm_host_reach(uint64_t p);
+/* Answers of cuPointerGetAttribute for memory that the worker has not registered. False: it is none of that; *result is not set. */
+bool rm_host_attribute(void *data, CUpointer_attribute attribute, CUdeviceptr p, CUresult *result);
 void rm_host_context_ended(CUcontext ctx);
 void rm_host_after_fork(void);
 /* In the handler of SIGSEGV: the fault was due to pages being replaced; true when that is over and the access can be repeated. */

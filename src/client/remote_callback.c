@@ -19,12 +19,8 @@
 static bool
 run_callback(const struct session_callback *c)
 {
-	bool pages = __atomic_load_n(&rm_pages_used, __ATOMIC_ACQUIRE);
-
 	if (!rm_sealed(&c->kind, 3, c->seal))
 		return false;
-	if (pages)
-		rm_pages_callback(true);
 	switch ((enum session_callback_kind)c->kind) {
 	case SESSION_HOST_FUNCTION:
 	case SESSION_DESTRUCTOR:
@@ -34,8 +30,8 @@ run_callback(const struct session_callback *c)
 		((CUstreamCallback)(uintptr_t)c->function)((CUstream)(uintptr_t)c->stream, (CUresult)c->status, (void *)(uintptr_t)c->user);
 		break;
 	}
-	if (pages)
-		rm_pages_callback(false);
+	if (__atomic_load_n(&rm_pages_used, __ATOMIC_ACQUIRE))
+		rm_pages_line_done();
 	return true;
 }
 
@@ -141,6 +137,8 @@ give_rows(struct wire_channel *channel, const struct session_far *far)
 			return false;
 		*record = (struct wire_record){ .kind = SESSION_FAR_READ, .size = part };
 		call_rows_gather(&rows, record->payload, part);
+		if (rows.done == total && rm_moves(far->address))
+			rm_pages_line_done();
 		wire_publish_wake(channel->to, record);
 	}
 	return true;
@@ -162,6 +160,8 @@ take_rows(struct wire_channel *channel, const struct session_far *far)
 		call_rows_scatter(&rows, packed, header.size);
 		wire_release(channel->from);
 	}
+	if (rm_moves(far->address))
+		rm_pages_line_done();
 	return true;
 }
 
@@ -202,14 +202,18 @@ serve(struct wire_channel *channel, const struct wire_record *header, const uint
 	return take_rows(channel, &far) && say_done(channel, header->kind);
 }
 
+static struct wire_channel *channels[SESSION_LINES];
+
 static void *
 line_main(void *argument)
 {
-	struct wire_channel *channel = argument;
+	enum session_line line = *(const enum session_line *)argument;
+	struct wire_channel *channel = channels[line];
 	struct wire_record header;
 	const uint8_t *payload;
 
 	fw_thread.in_callback = true;
+	rm_pages_line(line);
 	while ((payload = wire_wait(channel->from, &header, -1)))
 		if (!serve(channel, &header, payload)) {
 			wire_kill(channel->link, "it asked for what it was never given");
@@ -230,11 +234,12 @@ rm_line_begin(enum session_line line)
 		return CUDA_SUCCESS;
 	pthread_mutex_lock(&lock);
 	if (!begun[line]) {
-		struct wire_channel *channel = wire_channel_open(rm_link());
+		static const enum session_line lines[SESSION_LINES] = { SESSION_LINE_FUNCTIONS, SESSION_LINE_MEMORY };
+		struct wire_channel *channel = channels[line] = wire_channel_open(rm_link());
 		struct wire_record *record = channel ? wire_reserve(channel->to, 0) : NULL;
 		if (!record) {
 			result = rm_lost();
-		} else if (pthread_create(&thread, NULL, line_main, channel) != 0) {
+		} else if (pthread_create(&thread, NULL, line_main, (void *)&lines[line]) != 0) {
 			result = CUDA_ERROR_OUT_OF_MEMORY;
 		} else {
 			pthread_detach(thread);

@@ -147,6 +147,9 @@ is_capturing(CUstream stream)
 static CUresult
 copy_there(bool async, uint64_t dst, uint64_t src, size_t size, CUstream stream)
 {
+	/* Between places that are known, only the stream can be wrong. */
+	uint64_t like[] = { (uint64_t)(uintptr_t)stream };
+	bool known = async && is_whole_there(dst, size) && is_whole_there(src, size);
 	struct rm_request r;
 
 	rm_begin(&r, async ? CALL_cuMemcpyAsync : CALL_cuMemcpy, 32);
@@ -154,17 +157,16 @@ copy_there(bool async, uint64_t dst, uint64_t src, size_t size, CUstream stream)
 	call_put_u64(&r.out, src);
 	call_put_u64(&r.out, size);
 	call_put_u64(&r.out, (uint64_t)(uintptr_t)stream);
-	/* Between places that are known, only the stream can be wrong. */
-	uint64_t like[] = { (uint64_t)(uintptr_t)stream };
-	return async && is_whole_there(dst, size) && is_whole_there(src, size) ? rm_send_like(&r, like, 1) : rm_do(&r);
+	return known ? rm_send_like(&r, like, 1) : rm_do(&r);
 }
 
 static CUresult
 copy_in(bool async, uint64_t dst, const uint8_t *src, size_t size, CUstream stream)
 {
+	uint64_t like[] = { (uint64_t)(uintptr_t)stream, size > INLINE };
+	bool known = async && size && is_whole_there(dst, size);
 	struct rm_request r;
 	size_t at = 0;
-	uint64_t like[] = { (uint64_t)(uintptr_t)stream, size > INLINE };
 
 	do {
 		size_t part = size - at <= INLINE ? size - at : SESSION_CHUNK;
@@ -179,7 +181,7 @@ copy_in(bool async, uint64_t dst, const uint8_t *src, size_t size, CUstream stre
 		r.out.at += part;
 		at += part;
 		if (at == size) /* what it copies came along: the program may have its memory back */
-			return async && size && is_whole_there(dst, size) ? rm_send_like(&r, like, 2) : rm_do(&r);
+			return known ? rm_send_like(&r, like, 2) : rm_do(&r);
 		CUresult result = rm_send(&r);
 		if (result != CUDA_SUCCESS)
 			return result;

@@ -5,7 +5,8 @@
  * It lies in one file of this process, a piece for each run of pages. On one host the worker maps the same pieces: one memory for both.
  * Registered memory has contents already and other data beside it: its pages are replaced, in place, by a piece that holds the same
  * (docs/decisions/0004). Over a network the worker's pages stay closed, so that a kernel that reaches them fails, until the program asks for
- * a device pointer or gives an address in it to a kernel; from then on they move as those of managed memory (remote_pages.c).
+ * a device pointer or gives an address in it to a kernel; from then on they are registered there and move as those of managed memory
+ * (remote_pages.c). Until then questions about them are answered here.
  *
  * Registered memory that cannot be replaced (files, shared memory, stacks, what is read-only; over a network also what does not begin and
  * end with a page) can be copied, but kernels do not reach it.
@@ -53,9 +54,9 @@ struct host {
 	size_t size;
 	unsigned flags;
 	bool ours;
-	bool known;   /* the worker has registered it */
-	bool refused; /* it cannot be */
-	bool reached; /* kernels and the worker's copies see its contents */
+	bool known;   /* the worker has memory there */
+	bool refused; /* kernels cannot be made to see it */
+	bool reached; /* kernels and the worker's copies see its contents; it is registered there */
 	CUcontext ctx;
 };
 
@@ -75,6 +76,13 @@ round_up(size_t size)
 }
 
 /* ---- what the worker is told ---------------------------------------------------------------------------------------- */
+
+/* Flags of an allocation are those of a registration but for the third (write-combining). */
+static unsigned
+registered_flags(bool ours, unsigned flags)
+{
+	return ours ? flags & 3u : flags;
+}
 
 static CUresult
 tell(enum session_memory_action action, uintptr_t address, size_t size, uint64_t value, unsigned flags)
@@ -112,6 +120,16 @@ tell_piece(const struct piece *piece)
 	bool shared = piece->in_file && wire_can_share(rm_link());
 
 	return tell(SESSION_MEMORY_MAP, piece->address, piece->size, shared ? piece->offset : SESSION_MEMORY_CLOSED, 0);
+}
+
+/* On one host the worker registers what it maps. *reached: and kernels find it at the same address; not all devices do that. */
+static CUresult
+share(uintptr_t address, size_t size, unsigned flags, bool *reached)
+{
+	CUresult result = wire_can_share(rm_link()) ? tell(SESSION_MEMORY_REGISTER, address, size, 0, flags) : CUDA_ERROR_NOT_SUPPORTED;
+
+	*reached = result == CUDA_SUCCESS;
+	return result == CUDA_ERROR_NOT_SUPPORTED ? CUDA_SUCCESS : result;
 }
 
 static void
@@ -152,7 +170,7 @@ add_host(struct host *host)
 	host->next = hosts;
 	__atomic_store_n(&hosts, host, __ATOMIC_RELEASE);
 	pthread_rwlock_unlock(&lock);
-	if (!host->reached && host->known)
+	if (!host->reached)
 		__atomic_store_n(&rm_host_unreached, 1, __ATOMIC_RELEASE);
 }
 
@@ -441,12 +459,13 @@ reach(uint64_t p)
 	struct host **found = find_host(p, 1), *host = found ? *found : NULL;
 	if (host && !host->reached && !host->refused) {
 		bool whole = !(host->address & (PAGE - 1)) && (host->ours || !(host->size & (PAGE - 1)));
-		bool good = host->known && !wire_can_share(rm_link()) && whole && move_pieces(host->address, host->address + round_up(host->size));
+		bool good = host->known && !wire_can_share(rm_link()) && whole && move_pieces(host->address, host->address + round_up(host->size)) &&
+		            tell(SESSION_MEMORY_REGISTER, host->address, host->size, 0, registered_flags(host->ours, host->flags)) == CUDA_SUCCESS;
 		pthread_rwlock_wrlock(&lock);
 		host->reached = good;
 		host->refused = !good;
 		pthread_rwlock_unlock(&lock);
-		if (!good)
+		if (!good && wire_alive(rm_link()))
 			fw_warn_once("client", "kernels do not reach the registered memory at 0x%lx (%zu bytes): %s", (unsigned long)host->address, host->size,
 			             !host->known ? "its addresses are taken on the server" : whole ? "it is no private writable memory"
 			             : "over a network it has to begin and end with a page");
@@ -466,7 +485,7 @@ rm_host_own(const void *words, size_t size)
 	for (size_t at = 0; at + 8 <= size && !own; at += 8) {
 		memcpy(&word, (const uint8_t *)words + at, 8);
 		struct host **found = find_host(word, 1);
-		if (found && !(*found)->reached && (*found)->known && !(*found)->refused)
+		if (found && !(*found)->reached && !(*found)->refused)
 			own = word;
 	}
 	pthread_rwlock_unlock(&lock);
@@ -530,6 +549,7 @@ rm_cuMemHostAlloc(void **pp, size_t bytesize, unsigned Flags)
 {
 	size_t size = round_up(bytesize);
 	CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+	bool reached = false;
 
 	if (Flags & ~7u)
 		return CUDA_ERROR_INVALID_VALUE;
@@ -547,7 +567,7 @@ rm_cuMemHostAlloc(void **pp, size_t bytesize, unsigned Flags)
 	}
 	if (result == CUDA_SUCCESS) {
 		add_piece(piece);
-		result = tell(SESSION_MEMORY_REGISTER, piece->address, bytesize, 0, Flags & 3u);
+		result = share(piece->address, bytesize, registered_flags(true, Flags), &reached);
 		if (result != CUDA_SUCCESS) {
 			tell(SESSION_MEMORY_UNMAP, piece->address, piece->size, 0, 0);
 			free_piece(piece);
@@ -556,7 +576,7 @@ rm_cuMemHostAlloc(void **pp, size_t bytesize, unsigned Flags)
 	}
 	if (result == CUDA_SUCCESS) {
 		*host = (struct host){ .address = piece->address, .size = bytesize, .flags = Flags, .ours = true, .known = true,
-			.reached = wire_can_share(rm_link()), .ctx = fw_thread.ctx };
+			.reached = reached, .ctx = fw_thread.ctx };
 		*pp = (void *)piece->address;
 		add_host(host);
 	} else {
@@ -573,12 +593,21 @@ rm_cuMemAllocHost_v2(void **pp, size_t bytesize)
 	return rm_cuMemHostAlloc(pp, bytesize, 0);
 }
 
+/* Waits for what uses it. */
+static CUresult
+unregister(const struct host *host)
+{
+	if (host->reached)
+		return tell(SESSION_MEMORY_UNREGISTER, host->address, 0, 0, 0);
+	return rm_may_capture() ? CUDA_SUCCESS : rm_ops_table()->cuCtxSynchronize(); /* no wait is allowed while a graph is captured */
+}
+
 static CUresult
 end_allocation(struct host *host)
 {
 	struct piece *piece = piece_behind(host->address);
 
-	CUresult result = tell(SESSION_MEMORY_UNREGISTER, host->address, 0, 0, 0); /* waits for what uses it */
+	CUresult result = unregister(host);
 	tell(SESSION_MEMORY_UNMAP, piece->address, piece->size, 0, 0);
 	free_piece(piece);
 	free(host);
@@ -623,14 +652,13 @@ register_memory(uintptr_t address, size_t size, unsigned flags)
 		free(host);
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	CUresult result = known ? tell(SESSION_MEMORY_REGISTER, address, size, 0, flags) : CUDA_SUCCESS;
+	CUresult result = reached && known ? share(address, size, flags, &reached) : CUDA_SUCCESS;
 	if (result != CUDA_SUCCESS) {
 		release_pieces(from, to);
 		free(host);
 		return result;
 	}
-	*host = (struct host){ .address = address, .size = size, .flags = flags, .known = known, .reached = reached && known,
-		.ctx = fw_thread.ctx };
+	*host = (struct host){ .address = address, .size = size, .flags = flags, .known = known, .reached = reached && known, .ctx = fw_thread.ctx };
 	add_host(host);
 	return CUDA_SUCCESS;
 }
@@ -661,12 +689,8 @@ rm_cuMemHostRegister(void *p, size_t bytesize, unsigned Flags)
 static CUresult
 end_registration(struct host *host)
 {
-	CUresult result = CUDA_SUCCESS;
+	CUresult result = unregister(host);
 
-	if (host->known)
-		result = tell(SESSION_MEMORY_UNREGISTER, host->address, 0, 0, 0); /* waits for what uses it */
-	else if (!rm_may_capture()) /* no wait is allowed while a graph is captured */
-		result = rm_ops_table()->cuCtxSynchronize();
 	release_pieces(host->address & ~(PAGE - 1), (host->address + host->size + PAGE - 1) & ~(PAGE - 1));
 	free(host);
 	return result;
@@ -755,3 +779,54 @@ rm_cuMemHostGetFlags(unsigned *pFlags, void *p)
 	pthread_rwlock_unlock(&lock);
 	return result;
 }
+
+#define ANSWER(type, value) *result = (memcpy(data, &(type){ value }, sizeof(type)), CUDA_SUCCESS)
+
+bool
+rm_host_attribute(void *data, CUpointer_attribute attribute, CUdeviceptr p, CUresult *result)
+{
+	if (!data || rm_host_kind(p, 1) != RM_HOST_OWN)
+		return false;
+	if (attribute == CU_POINTER_ATTRIBUTE_DEVICE_POINTER) {
+		*result = reach(p);
+		return *result != CUDA_SUCCESS; /* the worker knows it now */
+	}
+	pthread_rwlock_rdlock(&lock);
+	struct host **found = find_host(p, 1), host = found ? **found : (struct host){ 0 };
+	pthread_rwlock_unlock(&lock);
+	switch (attribute) {
+	case CU_POINTER_ATTRIBUTE_CONTEXT:
+		ANSWER(CUcontext, host.ctx);
+		break;
+	case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+		ANSWER(unsigned, CU_MEMORYTYPE_HOST);
+		break;
+	case CU_POINTER_ATTRIBUTE_HOST_POINTER:
+		ANSWER(void *, (void *)(uintptr_t)p);
+		break;
+	case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+	case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+	case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
+		ANSWER(unsigned, 0);
+		break;
+	case CU_POINTER_ATTRIBUTE_MAPPED:
+		ANSWER(unsigned, 1);
+		break;
+	case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+		ANSWER(int, 0);
+		break;
+	case CU_POINTER_ATTRIBUTE_BUFFER_ID:
+	case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
+	case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+		ANSWER(CUdeviceptr, host.address);
+		break;
+	case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+		ANSWER(size_t, host.size);
+		break;
+	default:
+		*result = CUDA_ERROR_INVALID_VALUE;
+	}
+	return true;
+}
+#undef ANSWER

@@ -72,7 +72,7 @@ static struct fresh {
 static size_t fresh_count, fresh_room;
 static unsigned here;                /* atomic: work has something to take away */
 static bool lost;                    /* atomic */
-static pid_t owner;                  /* the process that has the thread */
+static pid_t owner;                  /* the process that has the threads */
 
 unsigned rm_pages_used;
 
@@ -118,7 +118,7 @@ note_work(void)
 	pthread_mutex_unlock(&pending_lock);
 }
 
-/* Waits for all work that was noted. Called without the lock, by the thread of faults. */
+/* Waits for all work that was noted. Called without the lock, by the thread of faults that can wait. */
 static void
 await_work(void)
 {
@@ -202,7 +202,7 @@ open_all(void)
 				run += !run;
 			}
 		}
-	fw_warn("client", "the server is lost: managed memory holds what it held when it was last here");
+	fw_warn("client", "memory that host and device took turns with holds what it held when it was last here");
 }
 
 /* Pages that are open now. Lock held. */
@@ -314,7 +314,7 @@ bring(struct area *area, uint64_t page, bool at_once)
 	return true;
 }
 
-/* Opens what was touched. False: the address is none of ours. `at_once`: by a host function, which other work waits for. */
+/* Opens what was touched. False: the address is none of ours. `at_once`: for a line's thread, which other work waits for. */
 static bool
 touched(uint64_t address, bool at_once)
 {
@@ -481,16 +481,21 @@ rm_pages_after_work(void)
 
 /* ---- the thread ---------------------------------------------------------------------------------------------------- */
 
+/* A fault, on its way to the thread that ends it. */
 struct post {
 	uint64_t address;
-	bool at_once;
-	uint32_t answer; /* a futex: 1 opened, 2 not ours */
+	uint32_t *answer; /* a futex: 1 opened, 2 not ours; NULL: a fault of userfaultfd */
 };
 
-static int pipe_fd[2] = { -1, -1 };
+/*
+ * Two threads, as one waits for the device to become idle, and what the device waits for may touch pages meanwhile: host functions of the
+ * program, and copies of its memory that the worker makes when their turn comes. Their faults are ended `at_once`, by the other thread.
+ */
+enum { PATIENT, AT_ONCE, FAULT_THREADS };
+static int pipes[FAULT_THREADS][2] = { { -1, -1 }, { -1, -1 } };
 static struct sigaction earlier;
-static __thread bool in_callback __attribute__((tls_model("initial-exec")));
-static pid_t callback_thread; /* atomic */
+static __thread bool is_line __attribute__((tls_model("initial-exec")));
+static pid_t line_threads[SESSION_LINES]; /* atomic; 0: none */
 
 static void
 futex(uint32_t *word, int op, uint32_t value)
@@ -513,24 +518,26 @@ pass_on(int number, siginfo_t *info, void *context)
 static void
 on_fault(int number, siginfo_t *info, void *context)
 {
-	struct post post = { .address = (uint64_t)(uintptr_t)info->si_addr, .at_once = in_callback }, *where = &post;
-	struct area *area = find_area(post.address);
-	int error = errno;
+	uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
+	struct area *area = find_area(address);
+	uint32_t answer = 0;
+	struct post post = { address, &answer };
+	int error = errno, to = pipes[is_line ? AT_ONCE : PATIENT][1];
 
-	if (rm_host_replacing(post.address)) {
+	if (rm_host_replacing(address)) {
 		errno = error;
 		return;
 	}
-	if (!area || pipe_fd[1] < 0 || __atomic_load_n(&area->state[(post.address - area->base) >> PAGE_BITS], __ATOMIC_ACQUIRE) == NONE) {
+	if (!area || to < 0 || __atomic_load_n(&area->state[(address - area->base) >> PAGE_BITS], __ATOMIC_ACQUIRE) == NONE) {
 		pass_on(number, info, context);
 		return;
 	}
 	if (getpid() != owner) { /* the child of a fork has no thread for this, and no device */
-		mprotect((void *)(uintptr_t)(post.address & ~(PAGE - 1)), PAGE, PROT_READ | PROT_WRITE);
-	} else if (write(pipe_fd[1], &where, sizeof(where)) == sizeof(where)) {
-		while (!__atomic_load_n(&post.answer, __ATOMIC_ACQUIRE))
-			futex(&post.answer, FUTEX_WAIT_PRIVATE, 0);
-		if (post.answer == 2)
+		mprotect((void *)(uintptr_t)(address & ~(PAGE - 1)), PAGE, PROT_READ | PROT_WRITE);
+	} else if (write(to, &post, sizeof(post)) == sizeof(post)) {
+		while (!__atomic_load_n(&answer, __ATOMIC_ACQUIRE))
+			futex(&answer, FUTEX_WAIT_PRIVATE, 0);
+		if (answer == 2)
 			pass_on(number, info, context);
 	}
 	errno = error;
@@ -549,32 +556,58 @@ rm_faults_catch(void)
 	return caught;
 }
 
-/* All faults, one after the other. */
-static void *
-serve_faults(void *argument)
+static void
+end_fault(const struct post *post, bool at_once)
 {
-	struct pollfd polled = { .fd = uffd >= 0 ? uffd : pipe_fd[0], .events = POLLIN };
-	struct uffd_msg message;
-	struct post *post;
+	bool ours = touched(post->address, at_once);
+
+	if (post->answer) {
+		__atomic_store_n(post->answer, ours ? 1 : 2, __ATOMIC_RELEASE);
+		futex(post->answer, FUTEX_WAKE_PRIVATE, 1); /* of an address that may be gone: that is harmless */
+	} else if (!ours) { /* freed memory: it has no contents */
+		struct uffdio_range range = { post->address, PAGE };
+		ioctl(uffd, UFFDIO_UNREGISTER, &range);
+		mprotect((void *)(uintptr_t)post->address, PAGE, PROT_NONE);
+	}
+}
+
+/* Faults from a pipe, one after the other. */
+static void *
+serve_posts(void *argument)
+{
+	int thread = argument == &pipes[AT_ONCE] ? AT_ONCE : PATIENT;
+	struct post post;
 
 	CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED; /* its waits are no part of what a stream records */
 	rm_ops_table()->cuThreadExchangeStreamCaptureMode(&mode);
+	for (;;)
+		if (read(pipes[thread][0], &post, sizeof(post)) == sizeof(post))
+			end_fault(&post, thread == AT_ONCE);
+	return argument;
+}
+
+static bool
+is_line_thread(pid_t thread)
+{
+	for (unsigned n = 0; n < SESSION_LINES; n++)
+		if (__atomic_load_n(&line_threads[n], __ATOMIC_ACQUIRE) == thread)
+			return true;
+	return false;
+}
+
+/* Faults from userfaultfd: those that have to wait go through a pipe to the other thread. */
+static void *
+serve_uffd(void *argument)
+{
+	struct pollfd polled = { .fd = uffd, .events = POLLIN };
+	struct uffd_msg message;
+
 	for (;;) {
-		if (poll(&polled, 1, -1) < 0)
+		if (poll(&polled, 1, -1) < 0 || read(uffd, &message, sizeof(message)) != sizeof(message) || message.event != UFFD_EVENT_PAGEFAULT)
 			continue;
-		if (uffd < 0 && read(pipe_fd[0], &post, sizeof(post)) == sizeof(post)) {
-			bool ours = touched(post->address, post->at_once);
-			__atomic_store_n(&post->answer, ours ? 1 : 2, __ATOMIC_RELEASE);
-			futex(&post->answer, FUTEX_WAKE_PRIVATE, 1); /* of an address that may be gone: that is harmless */
-		} else if (uffd >= 0 && read(uffd, &message, sizeof(message)) == sizeof(message) && message.event == UFFD_EVENT_PAGEFAULT) {
-			uint64_t address = message.arg.pagefault.address & ~(PAGE - 1);
-			bool at_once = (pid_t)message.arg.pagefault.feat.ptid == __atomic_load_n(&callback_thread, __ATOMIC_ACQUIRE);
-			if (!touched(address, at_once)) { /* freed memory: it has no contents */
-				struct uffdio_range range = { address, PAGE };
-				ioctl(uffd, UFFDIO_UNREGISTER, &range);
-				mprotect((void *)(uintptr_t)address, PAGE, PROT_NONE);
-			}
-		}
+		struct post post = { message.arg.pagefault.address & ~(PAGE - 1), NULL };
+		if (is_line_thread((pid_t)message.arg.pagefault.feat.ptid) || write(pipes[PATIENT][1], &post, sizeof(post)) != sizeof(post))
+			end_fault(&post, true);
 	}
 	return argument;
 }
@@ -599,7 +632,7 @@ open_uffd(void)
 
 /* With the lock held. */
 static bool
-begin_thread(void)
+begin_threads(void)
 {
 	pthread_t thread;
 	sigset_t all, before;
@@ -607,14 +640,14 @@ begin_thread(void)
 	if (owner)
 		return true;
 	uffd = open_uffd();
-	if (uffd < 0 && (pipe2(pipe_fd, O_CLOEXEC) != 0 || !rm_faults_catch()))
+	if (pipe2(pipes[PATIENT], O_CLOEXEC) != 0 || (uffd < 0 && (pipe2(pipes[AT_ONCE], O_CLOEXEC) != 0 || !rm_faults_catch())))
 		return false;
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
-	bool good = pthread_create(&thread, NULL, serve_faults, NULL) == 0;
+	bool good = pthread_create(&thread, NULL, serve_posts, &pipes[PATIENT]) == 0 && pthread_detach(thread) == 0 &&
+	            pthread_create(&thread, NULL, uffd < 0 ? serve_posts : serve_uffd, &pipes[AT_ONCE]) == 0 && pthread_detach(thread) == 0;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (good) {
-		pthread_detach(thread);
 		owner = getpid();
 		fw_debug("client", "pages of managed memory move by %s", uffd >= 0 ? "userfaultfd" : "SIGSEGV");
 	}
@@ -622,15 +655,17 @@ begin_thread(void)
 }
 
 void
-rm_pages_callback(bool begins)
+rm_pages_line(enum session_line line)
+{
+	is_line = true;
+	__atomic_store_n(&line_threads[line], (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
+}
+
+void
+rm_pages_line_done(void)
 {
 	struct rm_request r;
 
-	in_callback = begins;
-	if (begins) {
-		__atomic_store_n(&callback_thread, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
-		return;
-	}
 	/* What comes next in the stream reads what it wrote; another thread may have taken that, so all that was sent is awaited. */
 	take_all(true);
 	rm_begin(&r, SESSION_FLUSH, 0);
@@ -675,7 +710,7 @@ rm_pages_area(uint64_t base, uint64_t size, int file, uint64_t offset)
 		area->file = file;
 		area->offset = offset;
 		area->next_touch = UINT64_MAX;
-		good = area->view != MAP_FAILED && area->twin && area->state && area->wanted && area->here && begin_thread();
+		good = area->view != MAP_FAILED && area->twin && area->state && area->wanted && area->here && begin_threads();
 	}
 	if (good) {
 		madvise(area->view, size, MADV_DONTDUMP);

@@ -192,6 +192,22 @@ covered(uint64_t address, uint64_t size)
 	return !size;
 }
 
+/* Kernels have to find it at the client's address (cuMemHostRegister: not so on every device). */
+static CUresult
+register_memory(struct sv_call *call, void *at, size_t size, unsigned flags)
+{
+	CUdeviceptr device = 0;
+	CUresult result = call->ops->cuMemHostRegister_v2(at, size, flags);
+
+	if (result != CUDA_SUCCESS)
+		return result;
+	result = call->ops->cuMemHostGetDevicePointer_v2(&device, at, 0);
+	if (result == CUDA_SUCCESS && device == (CUdeviceptr)(uintptr_t)at)
+		return CUDA_SUCCESS;
+	call->ops->cuMemHostUnregister(at);
+	return CUDA_ERROR_NOT_SUPPORTED;
+}
+
 bool
 sv_serve_memory(struct sv_call *call, CUresult *result)
 {
@@ -219,7 +235,7 @@ sv_serve_memory(struct sv_call *call, CUresult *result)
 		*result = memory.size ? change_piece(&memory) : CUDA_ERROR_INVALID_VALUE;
 		return true;
 	case SESSION_MEMORY_REGISTER:
-		*result = covered(memory.address, memory.size) ? call->ops->cuMemHostRegister_v2(at, memory.size, (unsigned)memory.flags & 11u)
+		*result = covered(memory.address, memory.size) ? register_memory(call, at, memory.size, ((unsigned)memory.flags & 11u) | CU_MEMHOSTREGISTER_DEVICEMAP)
 		                                               : CUDA_ERROR_INVALID_VALUE;
 		return true;
 	case SESSION_MEMORY_UNREGISTER:
