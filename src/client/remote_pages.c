@@ -445,7 +445,6 @@ take_all(bool await)
 
 	pthread_mutex_lock(&lock);
 	if (!__atomic_load_n(&lost, __ATOMIC_ACQUIRE)) {
-		__atomic_store_n(&here, 0, __ATOMIC_RELEASE);
 		for (size_t n = 0; n < block_count; n++)
 			take_block(&out, blocks[n].area, blocks[n].number);
 		block_count = 0;
@@ -459,6 +458,8 @@ take_all(bool await)
 			open_all();
 		else if (out.result != CUDA_SUCCESS)
 			fw_error("client", "what was written to managed memory did not reach the device: %s", call_error_text(out.result));
+		/* Not before all that is taken has its ticket: another thread's work, which sees this, may follow at once. */
+		__atomic_store_n(&here, 0, __ATOMIC_SEQ_CST);
 	}
 	pthread_mutex_unlock(&lock);
 }
