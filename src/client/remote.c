@@ -83,8 +83,11 @@ rm_thread(void)
 		free(thread);
 		thread = NULL;
 	}
-	if (thread)
+	if (thread) {
+		static uint64_t numbers;
+		thread->number = __atomic_add_fetch(&numbers, 1, __ATOMIC_RELAXED);
 		pthread_setspecific(thread_key, thread);
+	}
 	mine = thread;
 	return thread;
 }
@@ -429,6 +432,7 @@ bytes_hash(uint16_t call, const uint8_t *bytes, size_t size)
  */
 struct kept {
 	uint64_t epoch, context;
+	uint64_t thread; /* who asked, of streams: some are each thread's own */
 	enum cuda_call_id call;
 	uint32_t input_size, answer_size;
 	bool per_thread_stream;
@@ -448,7 +452,7 @@ rm_may_capture(void)
 static bool
 is_same_question(const struct kept *a, const struct kept *b, const uint8_t *inputs)
 {
-	return a->epoch == b->epoch && a->context == b->context && a->call == b->call && a->input_size == b->input_size &&
+	return a->epoch == b->epoch && a->context == b->context && a->thread == b->thread && a->call == b->call && a->input_size == b->input_size &&
 	       a->per_thread_stream == b->per_thread_stream && memcmp(a->bytes, inputs, a->input_size) == 0;
 }
 
@@ -464,10 +468,12 @@ may_keep(enum cuda_call_id call)
 static CUresult
 call_local(enum cuda_call_id call, const void *const *args)
 {
+	const struct rm_thread *thread = rm_thread();
 	uint8_t inputs[512];
 	struct call_writer out = { .data = inputs, .size = sizeof(inputs) };
 	bool keeps = may_keep(call) && call_pack(&out, call, args) && !out.bad, is_known = false;
 	struct kept question = { .epoch = rm_epoch(call_descs[call].touches | CALL_TOUCHES_SETTING), .context = (uint64_t)(uintptr_t)fw_thread.ctx, .call = call,
+		.thread = thread && call_descs[call].touches & CALL_TOUCHES_STREAM ? thread->number : 0,
 		.input_size = (uint32_t)out.at, .per_thread_stream = fw_thread.per_thread_stream };
 	struct kept **place = &kept_answers[bytes_hash(call, inputs, out.at) % KEPT];
 	CUresult result = CUDA_SUCCESS;

@@ -100,6 +100,7 @@ struct rm_traffic {
 /* What a thread keeps. In memory of its own: a library that is opened late has little room for thread-local variables. */
 struct rm_thread {
 	struct wire_channel *channel;
+	uint64_t number; /* never used twice */
 	struct rm_traffic traffic;
 	struct rm_shape shapes[RM_SHAPES];
 	struct rm_range ranges[RM_RANGES];
