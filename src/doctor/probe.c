@@ -24,6 +24,8 @@ static const struct {
 	{ dr_probe_container, true },
 	{ dr_probe_environment, true },
 	{ dr_probe_log, false },
+	{ dr_probe_services, false },
+	{ dr_probe_disk, false },
 	{ dr_probe_nvml, false },
 	{ dr_probe_driver, true },
 };

@@ -1,7 +1,8 @@
 /*
  * Preloaded into the doctor by tests: answers stat() and open() of device nodes as FAKE_NODES says, "NAME=MAJOR:MINOR:MODE:ANSWER"
  * separated by commas, for paths that end in /dev/NAME. ANSWER is ok, hang, or an errno's name. With FAKE_UNKILLABLE set, a process cannot
- * kill another: as if that were in state D.
+ * kill another: as if that were in state D. statvfs() answers for paths that end in
+ * PATH as FAKE_DISKS says, "PATH=TOTAL:FREE:INODES:FREE" in MiB and numbers; TOTAL 0 hangs.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -82,6 +84,27 @@ stat(const char *restrict path, struct stat *restrict status)
 		status->st_rdev = makedev(node.major, node.minor);
 	}
 	return result;
+}
+
+EXPORT int statvfs(const char *restrict path, struct statvfs *restrict status);
+int
+statvfs(const char *restrict path, struct statvfs *restrict status)
+{
+	int (*real)(const char *, struct statvfs *) = (int (*)(const char *, struct statvfs *))dlsym(RTLD_NEXT, "statvfs");
+	size_t length = strlen(path);
+
+	for (const char *script = getenv("FAKE_DISKS"); script && *script; script += strcspn(script, ","), script += *script == ',') {
+		unsigned long long total, left, inodes, inodes_left;
+		size_t name = strcspn(script, "=");
+		if (name > length || strncmp(path + length - name, script, name) != 0 ||
+		    sscanf(script + name, "=%llu:%llu:%llu:%llu", &total, &left, &inodes, &inodes_left) != 4)
+			continue;
+		while (total == 0)
+			pause();
+		*status = (struct statvfs){ .f_frsize = 1 << 20, .f_blocks = total, .f_bavail = left, .f_files = inodes, .f_favail = inodes_left };
+		return 0;
+	}
+	return real(path, status);
 }
 
 EXPORT int kill(pid_t pid, int number);

@@ -33,7 +33,10 @@ def kernel_log(*lines):
 
 
 BUS = function('0000:00:00.0', '0x8086', '0x1237', '0x060000')
-HOST = {**BUS, '/proc/sys/kernel/osrelease': '6.1.0-13-amd64\n', '/proc/cpuinfo': 'flags : fpu\n', '/sys/firmware/x': '',
+MOUNTS = ('22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n23 22 8:17 / /srv rw - ext4 /dev/sdb1 rw\n24 22 0:5 / /proc rw - proc proc rw\n'
+          '25 22 0:20 / /dev/shm rw,nosuid - tmpfs tmpfs rw\n')
+DISKS = '/srv=2000000:1500000:1000:900,/dev/shm=65536:65536:1000:900,/=500000:200000:1000:900'
+HOST = {**BUS, '/proc/self/mountinfo': MOUNTS, '/proc/sys/kernel/osrelease': '6.1.0-13-amd64\n', '/proc/cpuinfo': 'flags : fpu\n', '/sys/firmware/x': '',
         '/sys/power/suspend_stats/success': '0\n', '/proc/self/uid_map': '0 0 4294967295\n', '/proc/devices': 'Character devices:\n  1 mem\n',
         '/lib/modules/6.1.0-13-amd64/build/x': '', **kernel_log('Linux version 6.1.0-13-amd64')}
 GPU = function(ADDRESS, '0x10de', '0x2684', '0x030000')
@@ -78,9 +81,10 @@ class Machine:
         """(exit code, report as JSON or text, standard error)."""
         with tempfile.TemporaryDirectory() as root:
             folder = self.build(root, fake)
-            env = {k: v for k, v in os.environ.items() if not k.startswith(('FARWARP', 'CUDA_', 'NVIDIA_', 'LD_', 'SLURM', 'KUBERNETES'))}
-            env.update(FAKE_CUDA=self.script, FAKE_NVML=self.nvml or '', FAKE_NODES=','.join('%s=%s' % node for node in self.nodes.items()), LD_PRELOAD=preload,
-                       ASAN_OPTIONS='verify_asan_link_order=0:detect_leaks=0', **self.env)
+            env = {k: v for k, v in os.environ.items() if not k.startswith(('FARWARP', 'CUDA_', 'NVIDIA_', 'LD_', 'SLURM', 'KUBERNETES', 'TMPDIR', 'XDG_'))}
+            env.update({'HOME': '/home/ada', 'FAKE_CUDA': self.script, 'FAKE_NVML': self.nvml or '', 'FAKE_DISKS': DISKS, 'LD_PRELOAD': preload,
+                        'FAKE_NODES': ','.join('%s=%s' % node for node in self.nodes.items()),
+                        'ASAN_OPTIONS': 'verify_asan_link_order=0:detect_leaks=0', **self.env})
             done = subprocess.run([*wrap, farwarp, 'doctor', '--json', '--root', root, '--driver', folder, '--deadline', '1', *self.options,
                                    *options], capture_output=True, text=True, env=env, timeout=60)
         try:

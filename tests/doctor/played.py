@@ -2,7 +2,7 @@
 
 The name's first word is the rule. docs/doctor-coverage.md is made from this list.
 """
-from machine import (ADDRESS, BUS, CONTAINER, DRIVER, GPU, HOST, NODES, NVRM, PCI, VERSION, Machine, function, kernel_log, module)
+from machine import (ADDRESS, BUS, CONTAINER, DRIVER, GPU, HOST, MOUNTS, NODES, NVRM, PCI, VERSION, Machine, function, kernel_log, module)
 
 WORKS = {**HOST, **GPU, **DRIVER}
 NO_UVM = {name: text for name, text in NODES.items() if 'uvm' not in name}
@@ -12,6 +12,8 @@ VM = {'/proc/cpuinfo': 'flags : fpu hypervisor\n', '/sys/class/dmi/id/sys_vendor
 SECOND = '0000:3c:00.0'
 SXM = function(ADDRESS, '0x10de', '0x2330', '0x030200')
 SXM2 = function(SECOND, '0x10de', '0x2330', '0x030200')
+SWITCH = function('0000:05:00.0', '0x10de', '0x22a3', '0x068000')
+B200 = function(ADDRESS, '0x10de', '0x2901', '0x030200')
 BRIDGE = function('0000:00:05.0', '0x10de', '0x0448', '0x068000')
 SECURE = {'/sys/firmware/efi/efivars/SecureBoot-8be4df61': bytes([6, 0, 0, 0, 1])}
 
@@ -97,6 +99,25 @@ PLAYED = [
     ('OK and F084, ECC', Machine(WORKS, nvml='errors=2')),
     ('OK and F085, rows', Machine(WORKS, nvml='remap=1')),
     ('OK and F010, fewer lanes', Machine({**WORKS, PCI + ADDRESS + '/current_link_width': '8\n', PCI + ADDRESS + '/max_link_width': '16\n'})),
+    ('F110 a full disk', Machine(WORKS, env={'FAKE_DISKS': '/srv=2000000:1500000:1000:900,/=30000:12:1000:900'})),
+    ('F110 no inodes', Machine(WORKS, env={'FAKE_DISKS': '/srv=2000000:1500000:1000:900,/=30000:9000:1000:0'})),
+    ('OK and F112, a small /dev/shm', Machine({**WORKS, **CONTAINER}, env={'FAKE_DISKS': '/dev/shm=64:64:0:0,/=30000:9000:1000:900'})),
+    ('F050 no Fabric Manager', Machine({**WORKS, **SXM, **SWITCH}, script='init=802', nvml='fabric=1,cc=0')),
+    ('F055 Fabric Manager of another version', Machine({**WORKS, **SXM, **SWITCH, '/proc/77/comm': 'nv-fabricmanage\n',
+        '/var/log/fabricmanager.log': 'fabric manager NVIDIA GPU driver interface version 570.1 don\'t match with driver version 570.195.03\n'},
+        script='init=802', nvml='fabric=1,cc=0')),
+    ('OK and F05E, Fabric Manager without switches', Machine({**WORKS, '/usr/bin/nv-fabricmanager': '',
+        '/var/log/fabricmanager.log': 'request to query NVSwitch device information failed: NV_WARN_NOTHING_TO_DO\n'})),
+    ('F054 a switch is missing', Machine({**WORKS, **SXM, **SWITCH, '/proc/77/comm': 'nv-fabricmanage\n', '/var/log/fabricmanager.log':
+        'detected number of NVSwitches don\'t match with any supported system topology, aborting\n'}, script='init=802', nvml='fabric=1,cc=0')),
+    ('F05F a fatal SXid', Machine({**WORKS, **SXM, **SWITCH, '/proc/77/comm': 'nv-fabricmanage\n',
+        **kernel_log('nvidia-nvswitch0: SXid (PCI:0000:05:00.0): 24007, Fatal, Link 51 sourcetrack timeout error (First)')},
+        script='init=802', nvml='fabric=1,cc=0')),
+    ('F052 no management of the switches', Machine({**WORKS, **B200}, script='init=802', nvml='fabric=2,cc=0')),
+    ('F131 their port is down', Machine({**WORKS, **B200, **module('ib_umad'), **module('mlx5_ib'), '/sys/class/infiniband/mlx5_0/device/vpd': 'x SW_MNG x',
+        '/sys/class/infiniband/mlx5_0/ports/1/state': '1: DOWN\n'}, script='init=802', nvml='fabric=2,cc=0')),
+    ('F06B no MPS daemon', Machine(WORKS, script='init=805')),
+    ('OK and F114, noexec', Machine({**WORKS, '/proc/self/mountinfo': MOUNTS + '26 22 0:21 / /tmp rw,noexec - tmpfs tmpfs rw\n'})),
     ('F12B a bridge', Machine({**WORKS, **BRIDGE}, script='init=802')),
     ('F100 no GPU in this container', Machine({**HOST, **GPU, **CONTAINER}, **NO_DRIVER)),
     ('F102 NVIDIA_VISIBLE_DEVICES', Machine({**HOST, **GPU, **CONTAINER}, env={'NVIDIA_VISIBLE_DEVICES': 'void'}, **NO_DRIVER)),

@@ -77,6 +77,12 @@ def hangs():
     answers = {node['path']: node['open'] for node in facts['nodes']}
     check('a node whose open blocks, and then the driver too', answers['/dev/nvidiactl'] == 'hang' and report['verdict']['id'] == 'F033' and
           facts['driver']['hang']['step'] == 'init' and time.monotonic() - begin < 8, answers, time.monotonic() - begin)
+    begin = time.monotonic()
+    code, report, _ = look(Machine(WORKS, env={'FAKE_DISKS': '/srv=0:0:0:0,/=30000:9000:1000:900'}))
+    mounts = {mount['path']: mount['full'] for mount in report['facts']['disk']['mounts']}
+    took = time.monotonic() - begin
+    check('a file system that does not answer', code == 0 and took < 4 and mounts['/srv'] == {'unseen': {'why': 'it does not answer'}} and
+          mounts['/'] is False, mounts, took)
     for script, want in (('hang=init', 'F09B'), ('hang=launch', 'F09B')):
         begin = time.monotonic()
         code, report, _ = look(Machine(WORKS, script=script, env={'FAKE_UNKILLABLE': '1'}))
