@@ -10,10 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "image/image.h"
+
 #define TEXT_CHUNK 65536
 #define NAMES_SHOWN 4
 #define DRIVER "libcuda.so.1"
 #define ASK_SECONDS 10
+#define EM_CUDA 190
 
 #if defined(__aarch64__)
 #define THIS_MACHINE IN_EM_AARCH64
@@ -151,9 +154,7 @@ runs_here(struct check *c)
 
 	if (e->bits == 64 && e->order == 1 && e->machine == THIS_MACHINE)
 		return true;
-	if (e->machine == 190)
-		in_find(c->report, IN_LEVEL_NOTE, "", "", "machine code for a GPU (a cubin), not a file for this machine's loader");
-	else
+	if (e->machine != EM_CUDA)
 		in_find(c->report, IN_LEVEL_FAULT, "F07E", "get the build for this machine: uname -m", "it is for %u-bit %s, this machine is 64-bit %s",
 		        e->bits, in_machine_name(e->machine), in_machine_name(THIS_MACHINE));
 	return false;
@@ -574,6 +575,32 @@ check_kernels(struct check *c, struct in_source *source)
 	}
 }
 
+/* A cubin: no file for the loader, but for cuModuleLoad. */
+static void
+check_cubin(struct check *c, struct in_source *source)
+{
+	struct in_machine *m = &c->inspector->machine;
+	struct img_error error = { "" };
+	struct fw_cursor copy;
+	struct img_elf cubin;
+
+	c->report->uses_cuda = true;
+	if (!in_load(source, 0, source->size, &copy))
+		return;
+	in_machine_ask(m, ASK_SECONDS);
+	if (img_elf_open(&cubin, copy.data, copy.size, &error))
+		in_find(c->report, IN_LEVEL_FAULT, "F096", "make it again", "a damaged cubin: %s", error.text);
+	else if (!m->device.cc)
+		in_find(c->report, IN_LEVEL_UNSURE, "I06", "farwarp inspect --cc 9.0 FILE      # compare with a device that is not here",
+		        "machine code for sm_%u, which could not be compared with a GPU: %s", cubin.sm, m->text);
+	else if (!in_machine_code_fits(cubin.sm, cubin.suffix, m->device.cc))
+		in_find(c->report, IN_LEVEL_FAULT, "F097", "make it for this GPU, or ship PTX", "machine code for sm_%u alone, which sm_%u cannot run (error 209)",
+		        cubin.sm, m->device.cc);
+	else
+		in_find(c->report, IN_LEVEL_NOTE, "", "", "machine code for sm_%u%s", cubin.sm, cubin.relocatable ? ", still to be linked" : "");
+	in_unload(&copy);
+}
+
 /* ---- all of it */
 
 static void
@@ -583,6 +610,8 @@ inspect(struct check *c, struct in_source *source)
 
 	find_texts(c, source);
 	note_facts(c);
+	if (c->elf->machine == EM_CUDA)
+		check_cubin(c, source);
 	if (!runs_here(c))
 		return;
 	note_libraries(c);

@@ -15,13 +15,13 @@
 #define TOOLKIT_SIZE ((uint64_t)16 << 20)
 #define TOOLKIT_TRIES 4
 
-/* PTX ISA's version history: the first CUDA release with it. */
+/* PTX ISA's version history: the first CUDA release with it. From 13.0 on both count alike: 13.4 has 9.4. */
 static const struct {
 	uint32_t isa, cuda;
 } ptx_versions[] = {
 	{ 60, 90 }, { 61, 91 }, { 62, 92 }, { 63, 100 }, { 64, 101 }, { 65, 102 }, { 70, 110 }, { 71, 111 }, { 72, 112 }, { 73, 113 }, { 74, 114 },
 	{ 75, 115 }, { 76, 116 }, { 77, 117 }, { 78, 118 }, { 80, 120 }, { 81, 121 }, { 82, 122 }, { 83, 123 }, { 84, 124 }, { 85, 125 }, { 86, 127 },
-	{ 87, 128 }, { 88, 129 }, { 90, 130 }, { 91, 131 }, { 92, 132 },
+	{ 87, 128 }, { 88, 129 }, { 90, 130 },
 };
 #define PTX_VERSIONS (sizeof(ptx_versions) / sizeof(ptx_versions[0]))
 
@@ -31,7 +31,7 @@ in_cuda_of_ptx(uint32_t isa)
 	for (size_t n = 0; n < PTX_VERSIONS; n++)
 		if (ptx_versions[n].isa >= isa)
 			return ptx_versions[n].cuda;
-	return 0;
+	return isa < 100 ? 130 + isa - 90 : 0;
 }
 
 uint32_t
@@ -39,6 +39,8 @@ in_ptx_of_cuda(uint32_t cuda)
 {
 	uint32_t isa = 0;
 
+	if (cuda >= 130)
+		return cuda < 140 ? 90 + cuda - 130 : IN_ANY_PTX;
 	for (size_t n = 0; n < PTX_VERSIONS && ptx_versions[n].cuda <= cuda; n++)
 		isa = ptx_versions[n].isa;
 	return isa;

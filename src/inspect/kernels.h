@@ -42,7 +42,9 @@ void in_kernels_read(struct in_kernels *kernels, const struct in_elf *elf, struc
 
 /* May machine code for an architecture run on a device? CUDA C++ programming guide, "Binary Compatibility" and the suffixes. */
 bool in_machine_code_fits(uint32_t arch, char suffix, uint32_t cc);
-/* The CUDA version whose drivers are the first to compile a PTX ISA, as 10 * major + minor (124 for 12.4); 0: unknown. And back. */
+/* The CUDA version whose drivers are the first to compile a PTX ISA, as 10 * major + minor (124 for 12.4); 0: unknown. And back; IN_ANY_PTX for a
+ * CUDA that is newer than this table. */
+#define IN_ANY_PTX 9999
 uint32_t in_cuda_of_ptx(uint32_t isa);
 uint32_t in_ptx_of_cuda(uint32_t cuda);
 

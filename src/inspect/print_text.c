@@ -157,7 +157,9 @@ print_wheel(const struct in_report *r, FILE *out)
 static void
 print_fine(const struct in_report *r, const struct in_inspector *i, FILE *out)
 {
-	if (r->kind == IN_KIND_ELF && !r->uses_cuda)
+	if (r->kind == IN_KIND_ELF && r->machine && strcmp(r->machine, "CUDA") == 0)
+		fprintf(out, "machine code that sm_%u runs", i->machine.device.cc);
+	else if (r->kind == IN_KIND_ELF && !r->uses_cuda)
 		fputs("nothing of CUDA in it; all its libraries are here", out);
 	else if (r->kind == IN_KIND_ELF && r->kernels.modules && i->machine.device.cc)
 		fprintf(out, "all libraries and symbols are here, %s for sm_%u", r->kernels.native ? "machine code" : "PTX", i->machine.device.cc);

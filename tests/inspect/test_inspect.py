@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from made import CC, RUNTIME, USER, Folder, fatbin, ptx, sass, wheel  # noqa: E402
+from made import CC, RUNTIME, USER, Folder, entry, fatbin, ptx, sass, wheel  # noqa: E402
 
 FARWARP, FAKE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 MACHINE = os.uname().machine
@@ -291,6 +291,51 @@ def ptx_that_is_too_new_for_the_driver(f):
     ident, code, report = inspect(path, '--cuda', '12.4')
     expect((ident, code) == ('F098', 1) and '12.8' in report['verdict']['text'], report['verdict'])
     expect(verdict(path, '--cuda', '12.8') == ('OK', 0))
+
+
+@test
+def a_driver_that_fails_or_crashes_is_a_reason(f):
+    os.mkdir(f / 'drv')
+    shutil.copy(FAKE, f / 'drv/libcuda.so.1')
+    path = with_kernels(f, fatbin(sass(80)))
+    for script, words in (('init=802', 'cuInit answers 802'), ('crash=1', 'crashed (signal 11)'), ('count=0', 'shows no GPU')):
+        ident, code, report = inspect(path, cc=None, env={'LD_LIBRARY_PATH': f / 'drv', 'FAKE_CUDA': script})
+        expect((ident, code) == ('I06', 2) and words in report['verdict']['text'], script, report['verdict'])
+
+
+def cubin(arch):
+    """An ELF file for CUDA without kernels, in the style of CUDA 13."""
+    names = b'\0.shstrtab\0'
+    header = b'\x7fELF\2\1\1\x41\x08' + bytes(7) + struct.pack('<HHIQQQIHHHHHH', 2, 190, 1, 0, 0, 80, 0x06000004 | arch << 8, 64, 0, 0, 64, 2, 1)
+    return header + names + bytes(16 - len(names)) + bytes(64) + struct.pack('<IIQQQQIIQQ', 1, 3, 0, 0, 64, len(names), 0, 0, 1, 0)
+
+
+@test
+def cubins(f):
+    path = f.write('k.cubin', cubin(86))
+    expect(verdict(path, cc='8.9') == ('OK', 0), inspect(path, cc='8.9'))
+    expect(verdict(path, cc='8.0') == ('F097', 1) and verdict(path, cc='9.0') == ('F097', 1))
+    expect(verdict(f.write('cut.cubin', cubin(86)[:-20]), cc='8.9')[1] == 1)
+
+
+@test
+def modules_without_anything_in_them_need_no_gpu(f):
+    path = with_kernels(f, fatbin(entry(2, 75, cubin(75), (8, 1))))
+    ident, code, report = inspect(path)
+    expect((ident, code) == ('OK', 0) and report['kernels']['empty'] == 1 and report['kernels']['modules'] == 0, report['kernels'])
+
+
+@test
+def a_root_that_is_elsewhere(f):
+    """An unpacked image: folders, links from its "/" and what is missing are its own."""
+    lib = f.library('root/opt/real/libcudart.so.12', RUNTIME, version='libcudart.so.12')
+    f.library('root/app/user.so', USER, '-nostdlib', lib, '-Wl,-rpath,/opt/link')
+    os.symlink('/opt/real', f / 'root/opt/link')
+    ident, code, report = inspect('/app/user.so', '--root', f / 'root')
+    found = [l for l in report['libraries'] if l['name'] == 'libcudart.so.12']
+    expect(found and found[0]['path'] == '/opt/link/libcudart.so.12' and found[0]['how'] == 'RUNPATH', report)
+    os.remove(f / 'root/opt/link')
+    expect(verdict('/app/user.so', '--root', f / 'root') == ('F127', 1))
 
 
 @test
