@@ -82,7 +82,7 @@ begin(lanes h[8], size_t key_size, size_t digest_size)
 {
 	for (unsigned n = 0; n < 8; n++)
 		h[n] = (lanes){ 0 } + iv[n];
-	h[0] ^= 0x01010000ull | (uint64_t)key_size << 8 | digest_size;
+	h[0] ^= (uint64_t)0x01010000 | (uint64_t)key_size << 8 | digest_size;
 }
 
 void

@@ -164,9 +164,6 @@ in_world_object_of(struct in_world *world, const char *path, struct in_source *s
 		in_fail(error, "%s", strerror(errno));
 		return NULL;
 	}
-	for (o = world->objects; o; o = o->next)
-		if (o->device == device && o->inode == inode)
-			return o;
 	o = calloc(1, sizeof(*o));
 	if (!o || !(o->path = strdup(path)) || !in_elf_read(&o->elf, source, error)) {
 		free(o ? o->path : NULL);
@@ -192,6 +189,12 @@ in_world_object(struct in_world *world, const char *path, struct in_error *error
 	o = in_world_object_of(world, path, &source, error);
 	in_source_close(&source);
 	return o;
+}
+
+bool
+in_same_file(const struct in_object *a, const struct in_object *b)
+{
+	return a == b || (a && b && a->device == b->device && a->inode == b->inode);
 }
 
 /* ---- the search for one library */
@@ -434,7 +437,7 @@ load_needed(struct in_scope *scope, struct in_world *world, int by, const char *
 		return true;
 	bool found = search(&s, by);
 	for (size_t n = 0; n < scope->count && found; n++)
-		if (scope->loaded[n].object == s.found)
+		if (in_same_file(scope->loaded[n].object, s.found))
 			return true;
 	if (!in_scope_add(scope, s.found))
 		return false;

@@ -49,6 +49,9 @@ struct in_object *in_world_object(struct in_world *world, const char *path, stru
 /* The same for a path whose source is open already. */
 struct in_object *in_world_object_of(struct in_world *world, const char *path, struct in_source *source, struct in_error *error);
 
+/* The loader loads a file once, by whatever path; of two paths of one file $ORIGIN differs, so both are kept. */
+bool in_same_file(const struct in_object *a, const struct in_object *b);
+
 struct in_loaded {
 	struct in_object *object; /* NULL: not found */
 	const char *name;         /* as it was asked for */

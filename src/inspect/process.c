@@ -84,7 +84,7 @@ add_mapped(struct in_inspector *i, struct in_scope *scope, struct in_report *rep
 		struct in_object *object = in_world_object(&i->world, path, &error);
 		bool known = !object || !object->elf.readable;
 		for (size_t n = 0; n < scope->count && !known; n++)
-			known = scope->loaded[n].object == object;
+			known = in_same_file(scope->loaded[n].object, object);
 		if (!known)
 			in_scope_add(scope, object);
 	}

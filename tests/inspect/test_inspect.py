@@ -132,6 +132,18 @@ def libraries_are_searched_as_by_the_loader(f):
 
 
 @test
+def one_file_at_two_places(f):
+    """Package managers link environments' files to one copy: each has the $ORIGIN of its own path."""
+    dependency = f.library('a/libdep.so.1', 'int d(void); int d(void) { return 0; }\n')
+    f.library('a/user.so', 'int d(void); int g(void); int g(void) { return d(); }\n', dependency, '-Wl,-rpath,$ORIGIN')
+    os.mkdir(f / 'b')
+    os.link(f / 'a/user.so', f / 'b/user.so')
+    _, _, report = inspect(f.path, '--all')
+    states = {m['path'][-len('a/user.so'):]: m['verdict']['id'] for m in report['members']}
+    expect(states['a/user.so'] == 'OK' and states['b/user.so'] == 'I01', states)
+
+
+@test
 def a_library_for_another_machine_is_passed_over(f):
     program = f.compile('program', 'int f(void);\nint main(void) { return f(); }\n', f.library('a/libfound.so.1', 'int f(void); int f(void) { return 0; }\n'),
                         '-Wl,-rpath,$ORIGIN/wrong:$ORIGIN/a')
