@@ -71,11 +71,11 @@ _farwarp() {
 		esac ;;
 	doctor)
 		case $previous in
-		--root|-r|--driver) COMPREPLY=($(compgen -d -- "$current")) ;;
+		--root|-r|--driver|--python) COMPREPLY=($(compgen -d -- "$current")) ;;
 		--record|--replay) COMPREPLY=($(compgen -f -- "$current")) ;;
 		--format) COMPREPLY=($(compgen -W 'text json html nagios npd prometheus slurm' -- "$current")) ;;
 		--deadline|-t|--explain) ;;
-		*) COMPREPLY=($(compgen -W '--json --format --quick --record --redact --replay --explain --list --watch --root --driver --load --deadline --help' -- "$current")) ;;
+		*) COMPREPLY=($(compgen -W '--json --format --quick --record --redact --replay --explain --list --watch --root --driver --load --python --deadline --help' -- "$current")) ;;
 		esac ;;
 	inspect)
 		case $previous in

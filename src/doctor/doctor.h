@@ -17,6 +17,7 @@ struct dr_options {
 	bool load;                  /* the driver may load its modules and make its nodes, as a program's start would */
 	bool quick;                 /* only what a prolog needs: no context is made */
 	const char *driver;         /* folder whose libcuda.so.1 is asked; NULL: the one that a program would get, if root is "" */
+	const char *const *python;  /* folders of Python environments to look at, up to a NULL; or NULL */
 };
 
 /* Looks at the machine: a fact document that the caller ends with fw_json_free. Never waits longer than some deadlines. */

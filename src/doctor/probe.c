@@ -26,6 +26,7 @@ static const struct {
 	{ dr_probe_log, false },
 	{ dr_probe_services, false },
 	{ dr_probe_disk, false },
+	{ dr_probe_python, false },
 	{ dr_probe_nvml, false },
 	{ dr_probe_driver, true },
 };

@@ -13,7 +13,9 @@
 #include "doctor/doctor.h"
 #include "doctor/report.h"
 
-enum { KEY_FORMAT = 256, KEY_RECORD, KEY_REDACT, KEY_REPLAY, KEY_EXPLAIN, KEY_QUICK, KEY_WATCH, KEY_DRIVER, KEY_LOAD };
+#define MAX_PYTHON 32
+
+enum { KEY_FORMAT = 256, KEY_RECORD, KEY_REDACT, KEY_REPLAY, KEY_EXPLAIN, KEY_QUICK, KEY_WATCH, KEY_DRIVER, KEY_LOAD, KEY_PYTHON };
 
 static const struct format {
 	const char *name;
@@ -25,7 +27,8 @@ static const struct format {
 struct doctor_options {
 	struct dr_options probe;
 	const struct format *format;
-	const char *record, *replay, *explain;
+	const char *record, *replay, *explain, *python[MAX_PYTHON + 1];
+	int python_count;
 	bool list, redact, watch;
 	double watch_seconds;
 };
@@ -40,6 +43,7 @@ static const struct argp_option option_table[] = {
 	{ "explain", KEY_EXPLAIN, "ID", 0, "print a rule: what it rests on, what it advises", 0 },
 	{ "list", 'l', NULL, 0, "list the findings that this version knows", 0 },
 	{ "watch", KEY_WATCH, "SECONDS", OPTION_ARG_OPTIONAL, "look again every SECONDS (default 60) and report changes", 0 },
+	{ "python", KEY_PYTHON, "DIR", 0, "look at the Python environment in DIR as well (may be repeated); nothing is imported", 0 },
 	{ "root", 'r', "DIR", 0, "look at a /sys, /proc and /dev below DIR; the driver is then not asked", 0 },
 	{ "load", KEY_LOAD, NULL, 0, "let the driver load its modules and make its nodes, as a program's start does (else it can change nothing)", 0 },
 	{ "driver", KEY_DRIVER, "DIR", 0, "ask the libcuda.so.1 in DIR, not the one that a program would get", 0 },
@@ -75,6 +79,12 @@ parse(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case 'j': set_format(o, state, "json"); break;
 	case KEY_FORMAT: o->format = NULL; set_format(o, state, arg); break;
+	case KEY_PYTHON:
+		if (o->python_count == MAX_PYTHON)
+			argp_error(state, "--python is given more than %d times", MAX_PYTHON);
+		o->python[o->python_count++] = arg;
+		o->probe.python = o->python;
+		break;
 	case KEY_LOAD: o->probe.load = true; break;
 	case KEY_DRIVER: o->probe.driver = arg; break;
 	case 'l': o->list = true; break;
@@ -97,8 +107,8 @@ parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (o->redact && !o->record)
 			argp_error(state, "--redact is for --record");
-		if (o->replay && (o->watch || o->probe.quick || o->probe.load || *o->probe.root || o->probe.driver))
-			argp_error(state, "--replay looks at no machine: it excludes --watch, --quick, --load, --root and --driver");
+		if (o->replay && (o->watch || o->probe.quick || o->probe.load || o->python_count || *o->probe.root || o->probe.driver))
+			argp_error(state, "--replay looks at no machine: it excludes --watch, --quick, --load, --python, --root and --driver");
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;

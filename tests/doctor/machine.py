@@ -46,6 +46,15 @@ DRIVER = {'/proc/driver/nvidia/version': NVRM % ('Open Kernel Module', VERSION),
 BOUND = {ADDRESS: 'nvidia'}
 
 
+def package(name, version, files=(), folder='/opt/venv/lib/python3.11/site-packages/'):
+    """An installed Python package: metadata, and files as {path: text}."""
+    info = '%s%s-%s.dist-info' % (folder, name, version)
+    files = dict(files)
+    return {info + '/METADATA': 'Metadata-Version: 2.1\nName: %s\nVersion: %s\n\nName: not this\n' % (name, version),
+            info + '/RECORD': ''.join('%s,sha256=x,1\n' % path for path in files) + os.path.basename(info) + '/RECORD,,\n',
+            **{folder + path: text for path, text in files.items()}}
+
+
 class Machine:
     """`files` is {path: text or bytes}, None takes one away; `drivers` {address: driver}; `script` is for fake_cuda.c,
     `nvml` for fake_nvml.c, None for no such library."""

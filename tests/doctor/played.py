@@ -2,7 +2,8 @@
 
 The name's first word is the rule. docs/doctor-coverage.md is made from this list.
 """
-from machine import (ADDRESS, BUS, CONTAINER, DRIVER, GPU, HOST, MOUNTS, NODES, NVRM, PCI, VERSION, Machine, function, kernel_log, module)
+from machine import (ADDRESS, BUS, CONTAINER, DRIVER, GPU, HOST, MOUNTS, NODES, NVRM, PCI, VERSION, Machine, function, kernel_log, module,
+                     package)
 
 WORKS = {**HOST, **GPU, **DRIVER}
 NO_UVM = {name: text for name, text in NODES.items() if 'uvm' not in name}
@@ -118,6 +119,18 @@ PLAYED = [
         '/sys/class/infiniband/mlx5_0/ports/1/state': '1: DOWN\n'}, script='init=802', nvml='fabric=2,cc=0')),
     ('F06B no MPS daemon', Machine(WORKS, script='init=805')),
     ('OK and F114, noexec', Machine({**WORKS, '/proc/self/mountinfo': MOUNTS + '26 22 0:21 / /tmp rw,noexec - tmpfs tmpfs rw\n'})),
+    ('F120 torch for the CPU', Machine({**WORKS, **package('torch', '2.7.0+cpu', {'torch/version.py': "__all__ = ['cuda']\ncuda: Optional[str] = None\n",
+        'torch/lib/libtorch.so': ''})}, options=['--python', '/opt/venv'])),
+    ('F120 jaxlib without its plugin', Machine({**WORKS, **package('jaxlib', '0.6.0', {'jaxlib/x.so': ''})}, options=['--python', '/opt/venv'])),
+    ('F122 no kernels in a package', Machine({**WORKS, **package('robocache', '1.0.0', {'robocache/__init__.py':
+        'try:\n    from robocache import _cuda_ops  # built by setup.py\nexcept ImportError:\n    _cuda_ops = None\n'})},
+        options=['--python', '/opt/venv'])),
+    ('OK and an environment that is complete', Machine({**WORKS,
+        **package('torch', '2.7.0+cu128', {'torch/version.py': "cuda: Optional[str] = '12.8'\n", 'torch/_C.cpython-311-x86_64-linux-gnu.so': '',
+                                           'torch/__init__.py': 'from torch import _C\n'}),
+        **package('jaxlib', '0.6.0', {'jaxlib/x.so': ''}), **package('jax-cuda12-plugin', '0.6.0', {'jax_cuda12_plugin/x.so': ''}),
+        **package('pure', '1', {'pure/__init__.py': 'from . import _kernel\nfrom .sub import _cuda\nfrom other import _cuda\n', 'pure/_kernel.py': ''})},
+        options=['--python', '/opt/venv'])),
     ('F12B a bridge', Machine({**WORKS, **BRIDGE}, script='init=802')),
     ('F100 no GPU in this container', Machine({**HOST, **GPU, **CONTAINER}, **NO_DRIVER)),
     ('F102 NVIDIA_VISIBLE_DEVICES', Machine({**HOST, **GPU, **CONTAINER}, env={'NVIDIA_VISIBLE_DEVICES': 'void'}, **NO_DRIVER)),

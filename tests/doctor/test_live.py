@@ -64,6 +64,18 @@ def nvml_facts():
           time.monotonic() - begin < 4, report['facts']['nvml'], code)
 
 
+def python_facts():
+    """What --python reads of an environment, here that of played.py, and of a folder that is none."""
+    machine = next(machine for name, machine in PLAYED if name.endswith('that is complete'))
+    _, report, _ = look(machine, '--python', '/opt/nothing')
+    first, second = report['facts']['python']
+    packages = first['packages']
+    check('Python: packages and what they are built for', packages['torch'] == {'version': '2.7.0+cu128', 'cpu_only': False, 'cuda': '12.8',
+          'native_files': 1, 'wants_native': True} and packages['jaxlib']['cpu_only'] is False and 'pure' not in packages and
+          first['version'] == '3.11', first)
+    check('Python: a folder that is not there', second['packages']['unseen']['errno'] == 'ENOENT', second)
+
+
 def hangs():
     """Each hang costs its deadline (1 s here) and little more, and is named."""
     begin = time.monotonic()
@@ -155,6 +167,7 @@ def touches_nothing():
 def main():
     played()
     nvml_facts()
+    python_facts()
     hangs()
     changes_nothing()
     touches_nothing()
