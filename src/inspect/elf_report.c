@@ -135,10 +135,14 @@ note_libraries(struct check *c)
 
 	for (size_t n = 0; n < c->scope->count; n++) {
 		const struct in_loaded *l = &c->scope->loaded[n];
-		if (l == c->self || !in_grow(r, &r->libraries, r->library_count, sizeof(*r->libraries)))
+		const char *base = strrchr(l->name, '/');
+		bool wanted = !c->mapped;
+		for (size_t k = 0; k < c->elf->needed_count && !wanted; k++)
+			wanted = in_scope_named(c->scope, c->elf->needed[k]) == (int)n;
+		if (l == c->self || !wanted || !in_grow(r, &r->libraries, r->library_count, sizeof(*r->libraries)))
 			continue;
 		struct in_library *library = &r->libraries[r->library_count++];
-		*library = (struct in_library){ .name = in_copy(r, l->name), .path = shown(c, l->object ? l->object->path : NULL),
+		*library = (struct in_library){ .name = in_copy(r, c->mapped && base ? base + 1 : l->name), .path = shown(c, l->object ? l->object->path : NULL),
 		                                .how = in_copy(r, l->how), .cuda = in_is_cuda_library(l->name), .direct = l->parent == 0 };
 		if (l->parent >= 0)
 			library->by = in_copy(r, c->scope->loaded[l->parent].name);
@@ -406,12 +410,32 @@ miss_symbols_of(struct check *c, const struct in_use *use, const struct in_loade
 	        use->result == IN_OTHER_VERSION ? " (it is there, but not in this version)" : "");
 }
 
+/* The driver's library, when the file is linked with it and one of its calls is among the symbols that nobody has. */
+static const char *
+missing_in_driver(struct check *c)
+{
+	int at = in_scope_named(c->scope, DRIVER);
+
+	if (!c->report->linked_driver || at < 0 || !c->scope->loaded[at].object)
+		return NULL;
+	for (size_t n = 0; n < c->report->use_count; n++) {
+		const struct in_use *u = &c->report->uses[n];
+		if (u->result == IN_NOWHERE && !u->library && u->symbol[0] == 'c' && u->symbol[1] == 'u' && isupper((unsigned char)u->symbol[2]))
+			return c->scope->loaded[at].object->path;
+	}
+	return NULL;
+}
+
 /* Symbols that no library names: a program cannot start; a library may get them from who loads it. */
 static void
 miss_symbols_of_anyone(struct check *c)
 {
-	const char *names = names_of(c, NULL, IN_NOWHERE);
+	const char *names = names_of(c, NULL, IN_NOWHERE), *driver = missing_in_driver(c);
 
+	if (driver) {
+		in_find(c->report, IN_LEVEL_FAULT, "F079", "update the driver: nvidia-smi shows its version", "the driver %s is too old: it lacks %s", driver, names);
+		return;
+	}
 	if (c->elf->program) {
 		in_find(c->report, IN_LEVEL_FAULT, "I03", "rebuild it against the libraries of this machine", "no library has the symbols %s", names);
 		return;

@@ -240,6 +240,15 @@ def how_the_driver_is_found(f):
 
 
 @test
+def a_driver_without_a_call_that_is_needed(f):
+    driver = f.library('drv/libcuda.so.1', 'int cuInit(unsigned f); int cuInit(unsigned f) { return (int)f; }\n')
+    user = f.library('user.so', 'int cuInit(unsigned); int cuBrandNew(void); int g(void); int g(void) { return cuInit(0) + cuBrandNew(); }\n',
+                     driver)
+    ident, code, report = inspect(user, env={'LD_LIBRARY_PATH': f / 'drv'})
+    expect((ident, code) == ('F079', 1) and 'cuBrandNew' in report['verdict']['text'], report['verdict'])
+
+
+@test
 def the_toolkit_stub_in_place_of_the_driver(f):
     os.makedirs(f / 'stubs')
     shutil.copy(FAKE, f / 'stubs/libcuda.so.1')
