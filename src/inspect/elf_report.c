@@ -272,7 +272,7 @@ check_libraries(struct check *c)
 			miss_library(c, &c->scope->loaded[n]);
 		}
 	if (c->scope->full)
-		in_find(c->report, IN_LEVEL_UNSURE, "I05", "", "it needs more than %d libraries", IN_MAX_LOADED);
+		in_find(c->report, IN_LEVEL_UNSURE, "I05", "", "it needs more than %d libraries, or more than %d files were tried for them", IN_MAX_LOADED, IN_MAX_TRIES);
 }
 
 /* ---- findings: versions and symbols */

@@ -213,8 +213,12 @@ static bool
 try_path(struct search *s, const char *path)
 {
 	struct in_error error;
-	struct in_object *o = in_world_object(s->world, path, &error);
 
+	if (++s->world->tries > IN_MAX_TRIES) {
+		s->scope->full = true;
+		return false;
+	}
+	struct in_object *o = in_world_object(s->world, path, &error);
 	if (!o) {
 		struct in_source source;
 		if (!s->wrong[0] && in_world_source(s->world, path, &source, NULL)) {
@@ -479,6 +483,7 @@ bool
 in_scope_load(struct in_scope *scope, struct in_world *world, struct in_object *first)
 {
 	*scope = (struct in_scope){ 0 };
+	world->tries = 0;
 	if (!in_scope_add(scope, first) || !load_preloaded(scope, world))
 		return false;
 	for (size_t n = 0; n < scope->count; n++) {

@@ -11,6 +11,7 @@
 #include "inspect/zip.h"
 
 #define IN_MAX_LOADED 4096
+#define IN_MAX_TRIES 500000 /* files that are tried for all libraries of one scope */
 #define IN_MAX_CACHED ((size_t)192 << 20) /* bytes of what files said that is kept between inspections */
 
 /* A file that was read, kept for the other files that need it. */
@@ -33,6 +34,7 @@ struct in_world {
 	struct fw_cursor cache;      /* /etc/ld.so.cache */
 	struct in_object *objects;
 	size_t object_bytes;
+	size_t tries;                /* of the present scope */
 };
 
 void in_world_open(struct in_world *world, const char *root);

@@ -132,6 +132,23 @@ def libraries_are_searched_as_by_the_loader(f):
 
 
 @test
+def a_search_that_would_take_for_ever_ends(f):
+    """Many libraries times many folders: bounded, and told."""
+    lib = f.library('x/libn0000.so', 'int d(void); int d(void) { return 0; }\n')
+    user = f.library('user.so', 'int g(void); int g(void) { return 0; }\n', '-Wl,--no-as-needed', lib, '-Wl,-rpath,' + ':'.join(['/n'] * 30000))
+    ident, code, report = inspect(user)
+    expect(code == 1, report['verdict'])
+    os.rename(user, f / 'libn0000.so')
+    names = ['libm%04d.so' % n for n in range(40)]
+    for name in names:
+        shutil.copy(lib, f / name)
+        subprocess.run([*CC, '-shared', '-fPIC', '-Wl,-soname,' + name, '-o', f / name, '-x', 'c', '/dev/null'], check=True, capture_output=True)
+    user = f.library('many.so', 'int g(void); int g(void) { return 0; }\n', '-Wl,--no-as-needed', *[f / n for n in names], '-Wl,-rpath,' + ':'.join(['/n'] * 16000))
+    _, _, report = inspect(user)
+    expect(any(x['id'] == 'I05' for x in report['findings']), report['findings'])
+
+
+@test
 def one_file_at_two_places(f):
     """Package managers link environments' files to one copy: each has the $ORIGIN of its own path."""
     dependency = f.library('a/libdep.so.1', 'int d(void); int d(void) { return 0; }\n')
