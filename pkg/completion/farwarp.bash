@@ -75,7 +75,7 @@ _farwarp() {
 		--record|--replay) COMPREPLY=($(compgen -f -- "$current")) ;;
 		--format) COMPREPLY=($(compgen -W 'text json html nagios npd prometheus slurm' -- "$current")) ;;
 		--deadline|-t|--explain) ;;
-		*) COMPREPLY=($(compgen -W '--json --format --quick --record --redact --replay --explain --list --watch --root --driver --load --python --deadline --help' -- "$current")) ;;
+		*) COMPREPLY=($(compgen -W '--json --format --quick --deep --record --redact --replay --explain --list --watch --root --driver --load --python --deadline --help' -- "$current")) ;;
 		esac ;;
 	inspect)
 		case $previous in

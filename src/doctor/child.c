@@ -48,8 +48,8 @@ dr_child_touch_nothing(void)
 	struct statvfs dev;
 
 	/* Device nodes can be opened on a mount that is read-only, and neither made nor changed. Needs more than many containers give. */
-	if (statvfs("/dev", &dev) == 0 && unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0)
-		mount(NULL, "/dev", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | (dev.f_flag & (MS_NOSUID | MS_NOEXEC)), NULL);
+	if (statvfs("/dev", &dev) == 0 && unshare(CLONE_NEWNS) == 0 && mount("none", "/", "none", MS_REC | MS_SLAVE, "") == 0)
+		mount("none", "/dev", "none", MS_REMOUNT | MS_BIND | MS_RDONLY | (dev.f_flag & (MS_NOSUID | MS_NOEXEC)), "");
 	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
 		prctl(PR_CAPBSET_DROP, taken[i]);
 	if (syscall(SYS_capget, &header, data) == 0) {

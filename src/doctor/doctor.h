@@ -16,6 +16,7 @@ struct dr_options {
 	double deadline;            /* seconds that a step of the driver, or a node's open(), may take */
 	bool load;                  /* the driver may load its modules and make its nodes, as a program's start would */
 	bool quick;                 /* only what a prolog needs: no context is made */
+	bool deep;                  /* write and read back more memory; not with quick */
 	const char *driver;         /* folder whose libcuda.so.1 is asked; NULL: the one that a program would get, if root is "" */
 	const char *const *python;  /* folders of Python environments to look at, up to a NULL; or NULL */
 };

@@ -15,15 +15,19 @@
 
 enum step {
 	STEP_DLOPEN, STEP_SYMBOLS, STEP_VERSION, STEP_INIT, STEP_COUNT, STEP_DEVICE,
-	STEP_CONTEXT, STEP_MEM_INFO, STEP_ALLOC, STEP_COPY_IN, STEP_MODULE, STEP_LAUNCH, STEP_COPY_OUT, STEP_FREE, STEPS
+	STEP_CONTEXT, STEP_MEM_INFO, STEP_ALLOC, STEP_COPY_IN, STEP_MODULE, STEP_LAUNCH, STEP_COPY_OUT, STEP_FREE,
+	STEP_DEEP_ALLOC, STEP_DEEP_COPY, STEPS
 };
 static const char *const step_names[STEPS] = {
 	"dlopen", "symbols", "version", "init", "count", "device",
-	"context", "mem_info", "alloc", "copy_in", "module", "launch", "copy_out", "free" };
+	"context", "mem_info", "alloc", "copy_in", "module", "launch", "copy_out", "free",
+	"deep_alloc", "deep_copy" };
 
 #define MAX_GPUS 32
 #define AFTER_A_HANG 3.0 /* seconds: the open of a node, or NVML, hangs already: the driver will most likely too */
 #define NUMBERS 1024 /* that the kernel works on */
+#define DEEP_MOST (1ull << 30)  /* bytes of the deep look */
+#define DEEP_SLICE (16ull << 20)
 
 /* out[i] = 3 * in[i] + i: what no stub gets right by chance. The oldest target that every driver since 2016 compiles. */
 static const char kernel[] =
@@ -44,14 +48,16 @@ struct gpu {
 
 struct driver { /* shared with the child */
 	volatile unsigned beat;         /* steps begun */
-	bool full, unmask, load;
+	bool full, unmask, load, deep;
 	volatile enum step last;
 	struct { volatile bool done; int result; double seconds; } step[STEPS];
 	char asked[512], dlerror[256], path[512]; /* asked: what is given to dlopen */
 	int version, count;
 	struct gpu gpu[MAX_GPUS];
 	size_t free, total;
-	bool correct;
+	bool correct, deep_correct;
+	uint64_t deep_bytes;
+	double deep_in, deep_out;       /* seconds of the copies */
 };
 
 static void
@@ -111,6 +117,45 @@ ask_devices(struct driver *d, void *library)
 	end(d, STEP_DEVICE, result);
 }
 
+/* A number for each place of the deep look's memory: neighbours and slices differ in every byte's worth of bits. */
+static uint32_t
+pattern(uint64_t place)
+{
+	return (uint32_t)(place * 2654435761u) ^ (uint32_t)(place >> 7);
+}
+
+/* Fills up to 1 GiB of free memory from the host, slice by slice, then reads all of it back. */
+static void
+look_deep(struct driver *d, int (*alloc)(uint64_t *, size_t), int (*copy_in)(uint64_t, const void *, size_t),
+          int (*copy_out)(void *, uint64_t, size_t), int (*free_memory)(uint64_t))
+{
+	uint64_t bytes = d->free / 2 < DEEP_MOST ? d->free / 2 / DEEP_SLICE * DEEP_SLICE : DEEP_MOST, memory = 0;
+	uint32_t *host = malloc(DEEP_SLICE);
+	int result = 0;
+
+	begin(d, STEP_DEEP_ALLOC);
+	if (!end(d, STEP_DEEP_ALLOC, !host || !bytes ? 2 : alloc(&memory, bytes))) {
+		free(host);
+		return;
+	}
+	begin(d, STEP_DEEP_COPY);
+	d->deep_correct = true;
+	for (int pass = 0; pass < 2; pass++)
+		for (uint64_t at = 0; at < bytes && !result; at += DEEP_SLICE, d->beat++) {
+			for (uint64_t i = 0; i < DEEP_SLICE / 4 && pass == 0; i++)
+				host[i] = pattern(at / 4 + i);
+			double since = dr_now();
+			result = pass == 0 ? copy_in(memory + at, host, DEEP_SLICE) : copy_out(host, memory + at, DEEP_SLICE);
+			*(pass == 0 ? &d->deep_in : &d->deep_out) += dr_now() - since;
+			for (uint64_t i = 0; i < DEEP_SLICE / 4 && pass == 1 && !result; i++)
+				d->deep_correct &= host[i] == pattern(at / 4 + i);
+		}
+	d->deep_bytes = bytes;
+	int freed = free_memory(memory);
+	end(d, STEP_DEEP_COPY, result ? result : freed);
+	free(host);
+}
+
 /* The steps from a context to a checked result. On a failure the rest is left to the end of the process. */
 static void
 ask_work(struct driver *d, void *library)
@@ -167,7 +212,8 @@ ask_work(struct driver *d, void *library)
 		d->correct &= numbers[i] == (i * 7 - 1000) * 3 + i;
 	begin(d, STEP_FREE);
 	result = free_memory(memory);
-	end(d, STEP_FREE, result ? result : unload(module));
+	if (end(d, STEP_FREE, result ? result : unload(module)) && d->deep)
+		look_deep(d, alloc, copy_in, copy_out, free_memory);
 }
 
 /* In the child. */
@@ -267,7 +313,7 @@ static void
 report_steps(struct fw_json *facts, const struct driver *d, const struct dr_child_end *e)
 {
 	bool works = d->count > 0;
-	int last = d->full ? STEP_FREE : STEP_DEVICE;
+	int last = d->deep ? STEP_DEEP_COPY : d->full ? STEP_FREE : STEP_DEVICE;
 
 	dr_put(facts, "driver.steps", fw_json_object());
 	for (int i = 0; i <= (int)d->last; i++) {
@@ -291,7 +337,7 @@ report_steps(struct fw_json *facts, const struct driver *d, const struct dr_chil
 	}
 	for (int i = 0; i <= last; i++)
 		works &= d->step[i].done && d->step[i].result == 0;
-	dr_set_bool(facts, "driver.works", works && (!d->full || d->correct));
+	dr_set_bool(facts, "driver.works", works && (!d->full || d->correct) && (!d->deep || d->deep_correct));
 	dr_set_text(facts, "driver.last_step", step_names[d->last]);
 	if (d->full && d->step[STEP_DEVICE].done && !d->step[STEP_CONTEXT].done && d->last == STEP_DEVICE && d->dlerror[0])
 		dr_set_text(facts, "driver.steps.symbols.error", d->dlerror);
@@ -315,6 +361,7 @@ static void
 prepare(const struct dr_options *o, const struct fw_json *facts, struct driver *d)
 {
 	d->load = dr_may_load(o, facts);
+	d->deep = o->deep && !o->quick;
 	snprintf(d->asked, sizeof(d->asked), "%s%slibcuda.so.1", o->driver ? o->driver : "", o->driver ? "/" : "");
 }
 
@@ -390,6 +437,13 @@ dr_probe_driver(const struct dr_options *o, struct fw_json *facts)
 	}
 	if (d->step[STEP_COPY_OUT].done && d->step[STEP_COPY_OUT].result == 0)
 		dr_set_bool(facts, "driver.kernel_correct", d->correct);
+	dr_set_absent(facts, "driver.deep");
+	if (d->step[STEP_DEEP_COPY].done && d->step[STEP_DEEP_COPY].result == 0) {
+		dr_set_int(facts, "driver.deep.bytes", (int64_t)d->deep_bytes);
+		dr_set_real(facts, "driver.deep.to_device", (double)d->deep_bytes / (d->deep_in > 0 ? d->deep_in : 1e-9));
+		dr_set_real(facts, "driver.deep.from_device", (double)d->deep_bytes / (d->deep_out > 0 ? d->deep_out : 1e-9));
+		dr_set_bool(facts, "driver.deep.correct", d->deep_correct);
+	}
 	bool none = (d->step[STEP_INIT].done && d->step[STEP_INIT].result == 100) || (d->step[STEP_COUNT].done && d->count == 0);
 	if (none && fw_json_is(dr_get(facts, "env.CUDA_VISIBLE_DEVICES"), FW_JSON_TEXT))
 		probe_unmasked(o, facts, d);

@@ -298,9 +298,11 @@ ask(void *shared)
 	regex_t imports;
 
 	/* from . import _x, from pkg import _x */
-	if (regcomp(&imports, "(^|\n)[ \t]*from[ \t]+([.A-Za-z_0-9]*)[ \t]+import[ \t]+\\(?[ \t]*(_[A-Za-z0-9_]*(cuda|cutlass|kernel|gpu)[A-Za-z0-9_]*|_C)",
-	            REG_EXTENDED) != 0)
+	if (regcomp(&imports, "(^|\n)[ \t]*from[ \t]+([.A-Za-z_0-9]*)[ \t]+import[ \t]+\\(?[ \t]*"
+	            "(_[A-Za-z0-9_]*(cuda|cutlass|kernel|gpu)[A-Za-z0-9_]*|_C)", REG_EXTENDED) != 0) {
+		fw_json_free(list);
 		return;
+	}
 	for (unsigned i = 0; i < MAX_ENVIRONMENTS && w->options->python[i]; i++)
 		add_environment(w, list, w->options->python[i], &imports);
 	FILE *out = fmemopen(w->answer, sizeof(w->answer) - 1, "w");
@@ -308,6 +310,8 @@ ask(void *shared)
 		fw_json_write(list, out);
 		fclose(out);
 	}
+	regfree(&imports);
+	fw_json_free(list);
 }
 
 void

@@ -101,7 +101,7 @@ dr_report_json(const struct dr_judgement *j, FILE *out)
 		const struct dr_outcome *o = &j->outcome[i];
 		if (o == j->verdict)
 			continue;
-		if (o->kind == DR_FIRED && o->rule->state != DR_OK && o->rule->state != DR_UNKNOWN)
+		if (o->kind == DR_FIRED && o->rule->state != DR_OK && o->rule->state != DR_UNKNOWN && !o->rule->fallback)
 			fw_json_append(others, finding(j, o));
 		else if (o->kind == DR_POSSIBLE)
 			fw_json_append(possible, finding(j, o));

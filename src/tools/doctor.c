@@ -15,7 +15,7 @@
 
 #define MAX_PYTHON 32
 
-enum { KEY_FORMAT = 256, KEY_RECORD, KEY_REDACT, KEY_REPLAY, KEY_EXPLAIN, KEY_QUICK, KEY_WATCH, KEY_DRIVER, KEY_LOAD, KEY_PYTHON };
+enum { KEY_FORMAT = 256, KEY_RECORD, KEY_REDACT, KEY_REPLAY, KEY_EXPLAIN, KEY_QUICK, KEY_WATCH, KEY_DRIVER, KEY_LOAD, KEY_PYTHON, KEY_DEEP };
 
 static const struct format {
 	const char *name;
@@ -37,6 +37,7 @@ static const struct argp_option option_table[] = {
 	{ "json", 'j', NULL, 0, "print facts and verdict as JSON; the same as --format json", 0 },
 	{ "format", KEY_FORMAT, "FORMAT", 0, "text, json, html, nagios, npd (node-problem-detector), prometheus or slurm", 0 },
 	{ "quick", KEY_QUICK, NULL, 0, "make no context: for prologs and health checks", 0 },
+	{ "deep", KEY_DEEP, NULL, 0, "fill up to 1 GiB of the GPU's memory and read it back, too", 0 },
 	{ "record", KEY_RECORD, "FILE", 0, "write the facts to FILE (- for standard output)", 0 },
 	{ "redact", KEY_REDACT, NULL, 0, "with --record: host and user names, addresses, serial numbers and UUIDs become pseudonyms", 0 },
 	{ "replay", KEY_REPLAY, "FILE", 0, "judge recorded facts instead of this machine", 0 },
@@ -85,6 +86,7 @@ parse(int key, char *arg, struct argp_state *state)
 		o->python[o->python_count++] = arg;
 		o->probe.python = o->python;
 		break;
+	case KEY_DEEP: o->probe.deep = true; break;
 	case KEY_LOAD: o->probe.load = true; break;
 	case KEY_DRIVER: o->probe.driver = arg; break;
 	case 'l': o->list = true; break;
@@ -105,10 +107,12 @@ parse(int key, char *arg, struct argp_state *state)
 		argp_error(state, "unexpected argument \"%s\"", arg);
 		break;
 	case ARGP_KEY_END:
+		if (o->probe.quick && o->probe.deep)
+			argp_error(state, "--quick and --deep exclude each other");
 		if (o->redact && !o->record)
 			argp_error(state, "--redact is for --record");
-		if (o->replay && (o->watch || o->probe.quick || o->probe.load || o->python_count || *o->probe.root || o->probe.driver))
-			argp_error(state, "--replay looks at no machine: it excludes --watch, --quick, --load, --python, --root and --driver");
+		if (o->replay && (o->watch || o->probe.quick || o->probe.deep || o->probe.load || o->python_count || *o->probe.root || o->probe.driver))
+			argp_error(state, "--replay looks at no machine: it excludes --watch, --quick, --deep, --load, --python, --root and --driver");
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;

@@ -1,6 +1,7 @@
 /*
  * A libcuda.so.1 for tests that says what FAKE_CUDA tells it, separated by commas: "init=802", "context=46", "launch=719", "count=0",
- * "name=TEXT", "crash=1", "hang=init" or "hang=launch", "wrong=1" (the kernel's results), "masked=1" (CUDA_VISIBLE_DEVICES hides all),
+ * "name=TEXT", "crash=1", "hang=init" or "hang=launch", "wrong=1" (the kernel's results),
+ * "flip=1" (a bit of a large copy), "masked=1" (CUDA_VISIBLE_DEVICES hides all),
  * "mknod=PATH" (cuInit makes a device node, as the real one does), "name=rights" (the device is called as the process's rights are).
  * It has the symbols that the doctor asks, and "runs" the doctor's own kernel.
  */
@@ -140,8 +141,8 @@ EXPORT int cuMemGetInfo_v2(size_t *free_bytes, size_t *total);
 int
 cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
 {
-	*free_bytes = 1 << 20;
-	*total = 1 << 21;
+	*free_bytes = 64 << 20;
+	*total = 128 << 20;
 	return result("mem_info");
 }
 
@@ -174,6 +175,8 @@ int
 cuMemcpyDtoH_v2(void *to, uint64_t from, size_t size)
 {
 	memcpy(to, (const void *)(uintptr_t)from, size);
+	if (setting("flip") && size > 1 << 20)
+		((char *)to)[size / 3] ^= 4;
 	return 0;
 }
 

@@ -325,7 +325,7 @@ def doctor_reports_text_with_the_cause_first():
 
 @test
 def doctor_refuses_bad_options():
-    for bad in (['--deadline', '0'], ['--deadline', 'x'], ['extra'], ['--nonsense'], ['--format', 'xml'], ['--redact'], ['--replay', 'x', '--python', 'y'], ['--replay', 'x', '--quick'], ['--replay', 'x', '--driver', '/'],
+    for bad in (['--deadline', '0'], ['--deadline', 'x'], ['extra'], ['--nonsense'], ['--format', 'xml'], ['--redact'], ['--quick', '--deep'], ['--replay', 'x', '--python', 'y'], ['--replay', 'x', '--quick'], ['--replay', 'x', '--driver', '/'],
                 ['--explain', 'F000'], ['--replay', '/nonexistent'], ['--replay', 'x', '--watch'], ['--watch=0']):
         expect(farwarp('doctor', *bad).returncode == 64, bad)
     expect('F001' in farwarp('doctor', '--list').stdout)
