@@ -26,11 +26,11 @@ for network in ("tcp", "tls"):
     NOT_HERE[network]["stream"] = {"memory_operations"}
     NOT_HERE[network]["memory"] |= {"virtual_memory"}
 # The native backend serves no managed memory, and no copies of pageable memory in lists. Its driver chooses its own addresses, which may be those
-# of memory that the program registers: over a network kernels do not reach that then.
+# of memory that the program registers: kernels do not reach that then.
 NOT_NATIVE = {"memory": {"managed", "pointer_attributes", "reset_frees_everything", "batch_copies"},
               "managed": {"managed_model", "managed_threads", "managed_many_small", "managed_variable", "managed_host_functions", "managed_touch_waits",
-                          "managed_advice", "managed_system_calls"}}
-NOT_NATIVE_FAR = {"managed": {"registered_model"}}
+                          "managed_advice", "managed_system_calls", "registered_model", "registered_neighbours",
+                          "registered_refused", "registered_kinds", "registered_fork"}}
 results = []
 
 
@@ -127,8 +127,7 @@ def tap(program, environment, *arguments):
 
 
 def not_here(kind, suite):
-    return NOT_HERE[kind].get(suite, set()).union(*[left_out.get(suite, ()) for left_out in (NOT_NATIVE, NOT_NATIVE_FAR)[:1 + (kind != "unix")]
-                                                    if Server.native])
+    return NOT_HERE[kind].get(suite, set()) | (NOT_NATIVE.get(suite, set()) if Server.native else set())
 
 
 def programs(build, kind, address, here):
