@@ -2,7 +2,7 @@
 #ifndef IN_KERNELS_H
 #define IN_KERNELS_H
 
-#include "inspect/elf_file.h"
+#include "elf/elf_file.h"
 
 #define IN_MAX_ARCHS 64
 

@@ -7,7 +7,7 @@
 #ifndef IN_LOADER_H
 #define IN_LOADER_H
 
-#include "inspect/elf_file.h"
+#include "elf/elf_file.h"
 #include "inspect/zip.h"
 
 #define IN_MAX_LOADED 4096

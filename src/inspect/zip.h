@@ -7,7 +7,7 @@
 #define IN_ZIP_H
 
 #include "base/arena.h"
-#include "inspect/source.h"
+#include "elf/source.h"
 
 #define IN_MAX_MEMBERS 262144
 #define IN_MAX_DIRECTORY ((uint64_t)64 << 20) /* bytes of the central directory */

@@ -25,11 +25,13 @@ ALLOWED = {
     'client': ['call', 'wire', 'base', 'soft', 'native', 'image', 'layers'],
     # server: images are measured before a device believes what they say of their length
     'server': ['call', 'wire', 'layers', 'base', 'soft', 'native', 'image'],
-    'doctor': ['base', 'image'],
+    # elf: readers of files that the doctor and inspect share
+    'elf': ['base'],
+    'doctor': ['base', 'image', 'elf'],
     # inspect: asks the driver for the GPU at hand in the doctor's child process
-    'inspect': ['base', 'image', 'doctor'],
+    'inspect': ['base', 'image', 'elf', 'doctor'],
     'prove': [],
-    'tools': ['base', 'image', 'doctor', 'inspect', 'server', 'call', 'wire', 'layers', 'prove', 'soft'],
+    'tools': ['base', 'image', 'elf', 'doctor', 'inspect', 'server', 'call', 'wire', 'layers', 'prove', 'soft'],
 }
 # inside soft: ptx knows no interpreter, the interpreter knows no device
 ALLOWED_SOFT = {'ptx': [], 'exec': ['ptx'], 'device': ['ptx', 'exec']}

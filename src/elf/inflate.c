@@ -3,7 +3,7 @@
  * 32 KiB before it) is kept at block boundaries, at most IN_INDEX_POINTS of them. A read decompresses on from where the last one ended,
  * or from the nearest point before; the last blocks of output stay at hand for who looks back a little. Memory does not depend on the size.
  */
-#include "inspect/inflate.h"
+#include "elf/inflate.h"
 
 #ifdef FARWARP_ZLIB
 

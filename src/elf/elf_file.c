@@ -2,7 +2,7 @@
  * Reads ELF files (System V ABI; GNU's symbol versions and hash table as in the Linux Standard Base). Tables are found the way the loader
  * finds them, through program headers and the dynamic section, and are in memory only while they are read.
  */
-#include "inspect/elf_file.h"
+#include "elf/elf_file.h"
 
 #include <elf.h>
 #include <stdio.h>

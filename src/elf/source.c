@@ -1,12 +1,12 @@
 /* Reading of the bytes of inspected files, whatever they lie in. Knows no format. */
-#include "inspect/source.h"
+#include "elf/source.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "inspect/inflate.h"
+#include "elf/inflate.h"
 
 bool
 in_fail(struct in_error *error, const char *format, ...)

@@ -6,7 +6,7 @@
 #define IN_ELF_H
 
 #include "base/arena.h"
-#include "inspect/source.h"
+#include "elf/source.h"
 
 #define IN_MAX_NEEDED 4096
 #define IN_MAX_VERSIONS 1024        /* needed or defined */

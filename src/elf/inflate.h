@@ -2,7 +2,7 @@
 #ifndef IN_INFLATE_H
 #define IN_INFLATE_H
 
-#include "inspect/source.h"
+#include "elf/source.h"
 
 struct in_inflate;
 
