@@ -18,8 +18,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def measure(program, environment):
-    done = subprocess.run([program], capture_output=True, text=True, env=environment, timeout=120)
+def measure(program, environment, *arguments):
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, env=environment, timeout=120)
     if done.returncode:
         raise SystemExit("bench_bridge: " + done.stderr)
     return {line.split()[0]: (float(line.split()[1]), line.split()[2]) for line in done.stdout.splitlines()}
@@ -79,10 +79,14 @@ def main():
                       "tcp": dict(base, FARWARP_SERVER=tcp)}
             if has_tls:
                 places["tls"] = dict(base, FARWARP_SERVER=tls, **tls_settings(log))
-            rounds, beside = [], []
+            far = {"in process": base, "unix": places["unix"], "tcp, 100 us": dict(places["tcp"], FARWARP_WIRE_RTT_US="100"),
+                   "tcp, 500 us": dict(places["tcp"], FARWARP_WIRE_RTT_US="500")}
+            rounds, beside, steps = [], [], []
             for _ in range(options.rounds):
                 rounds.append({place: measure(program, environment) for place, environment in places.items()})
                 beside.append(iperf(options.streams))
+            for _ in range(3 * options.rounds):  # the places in turn, as the machine's speed drifts
+                steps.append({place: measure(program, environment, "steps")["training_step_of_1000_launches"][0] for place, environment in far.items()})
             calls = None
             if shutil.which("strace"):
                 trace = subprocess.run(["strace", "-f", "-c", program], capture_output=True, text=True, env=places["unix"])
@@ -95,6 +99,9 @@ def main():
     for name, (_, unit) in rounds[0]["in process"].items():
         values = [statistics.median(r[place][name][0] for r in rounds) for place in places]
         print("| %s | %s |" % (name.replace("_", " "), " | ".join("%.4g %s" % (v, unit) for v in values)))
+    print("\nThe training step with round trips injected, median of %d rounds of 9 steps; the ratio to in process is the rounds' median:" % len(steps))
+    for place in far:
+        print("- %s: %.2f ms, %.3f" % (place, statistics.median(s[place] for s in steps), statistics.median(s[place] / s["in process"] for s in steps)))
     if beside[0]:
         print("\niperf3 -P %d over the loopback device: %.2f GB/s. Copies over tcp beside it in each round (median):" %
               (options.streams, statistics.median(beside)))
