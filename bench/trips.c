@@ -25,7 +25,7 @@ int
 main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "fft";
-	int rounds = argc > 2 ? atoi(argv[2]) : 100;
+	int rounds = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 100;
 	void *runtime = dlopen("libcudart.so.13", RTLD_NOW), *a, *b, *stream;
 	FROM(runtime, cudaMalloc, void **, size_t);
 	FROM(runtime, cudaMemcpyAsync, void *, const void *, size_t, int, void *);
