@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 import time
@@ -74,6 +75,35 @@ def python_facts():
           'native_files': 1, 'wants_native': True} and packages['jaxlib']['cpu_only'] is False and 'pure' not in packages and
           first['version'] == '3.11', first)
     check('Python: a folder that is not there', second['packages']['unseen']['errno'] == 'ENOENT', second)
+
+
+def watches():
+    """--watch reports a verdict once, and again when it changes."""
+    with tempfile.TemporaryDirectory() as root:
+        Machine(HOST, drivers={}, nodes={}, library=None, nvml=None).build(root, FAKE)
+        log = os.path.join(root, 'log')
+        with open(log, 'w', encoding='utf-8') as out:
+            doctor = subprocess.Popen([FARWARP, 'doctor', '--watch=0.1', '--format', 'npd', '--root', root], stdout=out, stderr=out)
+
+        def wait_for(text):
+            for _ in range(200):
+                with open(log, encoding='utf-8') as stream:
+                    seen = stream.read()
+                if text in seen:
+                    return seen
+                time.sleep(0.05)
+            return seen
+        wait_for('F001: ')
+        time.sleep(0.5)  # some looks that change nothing
+        os.mkdir(root + '/new')
+        for path, text in GPU.items():
+            with open(os.path.join(root, 'new', os.path.basename(path)), 'wb') as stream:
+                stream.write(text if isinstance(text, bytes) else text.encode())
+        os.rename(root + '/new', root + os.path.dirname(next(iter(GPU))))  # all of it at once
+        seen = wait_for('became F021')
+        doctor.terminate()
+        doctor.wait()
+    check('--watch reports what changes, once', seen.count('F001: ') == 1 and seen.count('F021: ') == 1 and 'F001 became F021' in seen, seen)
 
 
 def hangs():
@@ -168,6 +198,7 @@ def main():
     played()
     nvml_facts()
     python_facts()
+    watches()
     hangs()
     changes_nothing()
     touches_nothing()
