@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -141,6 +142,7 @@ start_worker(const struct sv_options *options, int fd, enum wire_kind kind, cons
 	pid_t pid = fork();
 	if (pid == 0) {
 		sigset_t none;
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* as sv_work() does, but before it could be stopped on its way there */
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		fcntl(fd, F_SETFD, 0);

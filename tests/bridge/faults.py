@@ -114,13 +114,16 @@ class Proxy:
         self.target = port
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "tcp:127.0.0.1:%d" % self.listener.getsockname()[1]
-        self.pairs, self.silent, self.dropped = [], False, 0
+        self.pairs, self.silent, self.ended, self.dropped = [], False, False, 0
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
         while True:
             try:
                 here, _ = self.listener.accept()
+                if self.ended:  # of a client that had not come yet
+                    here.close()
+                    continue
                 there = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 return
@@ -148,6 +151,7 @@ class Proxy:
                     pass
 
     def cut(self, reset=False):
+        self.ended = True
         for pair in self.pairs:
             for s in pair:
                 if reset:
@@ -159,6 +163,7 @@ class Proxy:
 
     def half_close(self):
         """The client's half ends; the other half stays."""
+        self.ended = True
         for here, there in self.pairs:
             try:
                 there.shutdown(socket.SHUT_WR)
