@@ -23,6 +23,7 @@ static const struct {
 	{ dr_probe_nodes, true },
 	{ dr_probe_container, true },
 	{ dr_probe_environment, true },
+	{ dr_probe_runtime, false },
 	{ dr_probe_log, false },
 	{ dr_probe_services, false },
 	{ dr_probe_disk, false },

@@ -13,8 +13,8 @@
 
 typedef void dr_probe_function(const struct dr_options *options, struct fw_json *facts);
 
-dr_probe_function dr_probe_pci, dr_probe_platform, dr_probe_kernel, dr_probe_nodes, dr_probe_container, dr_probe_environment, dr_probe_log,
-	dr_probe_services, dr_probe_disk, dr_probe_python, dr_probe_nvml, dr_probe_driver;
+dr_probe_function dr_probe_pci, dr_probe_platform, dr_probe_kernel, dr_probe_nodes, dr_probe_container, dr_probe_runtime, dr_probe_environment,
+	dr_probe_log, dr_probe_services, dr_probe_disk, dr_probe_python, dr_probe_nvml, dr_probe_driver;
 
 /* Every path that a probe opens is below options->root: "" or a folder that stands for / in tests. */
 

@@ -25,7 +25,8 @@ static const struct service {
 	{ "gridd", "nvidia-gridd", "/usr/bin/nvidia-gridd", "" },
 	{ "nvlsm", "nvlsm", "/opt/nvidia/nvlsm/sbin/nvlsm", "/var/log/nvlsm.log" },
 	{ "dcgm", "nv-hostengine", "/usr/bin/nv-hostengine", "" },
-	{ "powerd", "nvidia-powerd", "/usr/bin/nvidia-powerd", "" } };
+	{ "powerd", "nvidia-powerd", "/usr/bin/nvidia-powerd", "" },
+	{ "slurmd", "slurmd", "/usr/sbin/slurmd", "/var/log/slurm/slurmd.log" } };
 enum { SERVICES = sizeof(services) / sizeof(services[0]) };
 
 struct search {

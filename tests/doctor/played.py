@@ -17,6 +17,23 @@ SWITCH = function('0000:05:00.0', '0x10de', '0x22a3', '0x068000')
 B200 = function(ADDRESS, '0x10de', '0x2901', '0x030200')
 BRIDGE = function('0000:00:05.0', '0x10de', '0x0448', '0x068000')
 SECURE = {'/sys/firmware/efi/efivars/SecureBoot-8be4df61': bytes([6, 0, 0, 0, 1])}
+CDI = """cdiVersion: 0.5.0
+kind: nvidia.com/gpu
+devices:
+- name: all
+  containerEdits:
+    deviceNodes:
+    - path: /dev/nvidia0
+containerEdits:
+  mounts:
+  - hostPath: /usr/lib/libcuda.so.%s
+    containerPath: /usr/lib/libcuda.so.%s
+"""
+POD = {'/var/run/secrets/kubernetes.io/x': ''}
+KUBELET = '/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint'
+DOCKER = {'/usr/bin/dockerd': ''}
+HOOK = {'/usr/bin/nvidia-container-runtime-hook': ''}
+LXC = {'/run/systemd/container': 'lxc\n'}
 
 
 def all_nodes(mode, answer):
@@ -149,4 +166,40 @@ PLAYED = [
     ('F101 WSL', Machine({**HOST, **BUS, '/proc/sys/kernel/osrelease': '5.15.90.1-microsoft-standard-WSL2\n',
         '/usr/lib/wsl/lib/libcuda.so.1': ''},
         drivers={}, nodes={'dxg': '10:60:0666:ok'}, script='init=100')),
+    ('F10E Kata', Machine({**WORKS, '/proc/cmdline': 'quiet systemd.unit=kata-containers.target\n', PCI + ADDRESS + '/resource': '0x0 0x0 0x0\n' * 6},
+        script='init=100')),
+    ('F130 GPU-PV without dxgkrnl', Machine({**HOST, **function('0000:00:00.0', '0x1414', '0x008e', '0x030200')}, drivers={}, nodes={},
+        script='init=100', nvml='init=17')),
+    ('F047 /dev without devices', Machine({**WORKS, **CONTAINER, '/proc/self/mountinfo': MOUNTS + '26 22 0:21 / /dev rw,nosuid,nodev - tmpfs tmpfs rw\n'},
+        nodes=all_nodes('0666', 'EACCES'), script='init=100')),
+    ('F046 a MIG device without its node', Machine({**WORKS, '/proc/devices': 'Character devices:\n195 nvidia-frontend\n236 nvidia-caps\n510 nvidia-uvm\n'},
+        nodes={**NODES, 'nvidia-caps/nvidia-cap12': '236:12:0444:EPERM'}, script='init=100',
+        env={'SLURM_JOB_ID': '7', 'SLURM_JOB_GPUS': '0', 'CUDA_VISIBLE_DEVICES': 'MIG-6d1b1c5e-0000-0000-0000-000000000000'})),
+    ('F108 LXC', Machine({**WORKS, **LXC}, nodes=all_nodes('0666', 'EPERM'), script='init=999')),
+    ('F12E a pod', Machine({**WORKS, **POD}, nodes=all_nodes('0666', 'EPERM'), script='init=999')),
+    ('F12D a service', Machine({**WORKS, '/proc/self/cgroup': '0::/system.slice/x.service\n'}, nodes=all_nodes('0666', 'EPERM'), script='init=100')),
+    ('F043 flatpak', Machine({**WORKS, '/.flatpak-info': ''}, library=None)),
+    ('F043 snap', Machine({**WORKS, '/proc/self/attr/current': 'snap.tool.app (enforce)\n'}, library=None)),
+    ('F09D gVisor', Machine({**WORKS, **CONTAINER, '/proc/version': 'Linux version 4.4.0 gVisor\n'}, script='init=100')),
+    ('F10F Jetson', Machine({**HOST, '/proc/device-tree/compatible': b'nvidia,p3768\0nvidia,tegra234\0'}, drivers={}, nodes={}, script='init=999')),
+    ('F10D two drivers', Machine({**WORKS, '/run/nvidia/driver/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.14': '',
+        '/proc/driver/nvidia/version': NVRM % ('Open Kernel Module', '550.54.14')}, script='init=803')),
+    ('OK and F075, a CDI file of another version', Machine({**WORKS, '/etc/cdi/nvidia.yaml': CDI % ('550.54.14', '550.54.14'),
+        '/usr/lib/libcuda.so.550.54.14': ''})),
+    ('OK and F075, a CDI file that names what is gone', Machine({**WORKS, '/var/run/cdi/nvidia.yaml': CDI % (VERSION, VERSION)})),
+    ('OK and F103, Docker without the toolkit', Machine({**WORKS, **DOCKER, '/etc/docker/daemon.json': '{"log-driver": "local"}'})),
+    ('OK and F104, Docker of a snap', Machine({**WORKS, '/snap/bin/docker': ''})),
+    ('OK and F107, nested', Machine({**WORKS, **LXC, **HOOK, '/sys/fs/cgroup/cgroup.controllers': '',
+        '/etc/nvidia-container-runtime/config.toml': '[nvidia-container-cli]\n#no-cgroups = true\nno-cgroups = false\n'})),
+    ('OK and F109, nothing advertised', Machine({**WORKS, KUBELET: '{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{}},"Checksum":1}'})),
+    ('OK and F10B, one of two advertised', Machine({**WORKS, KUBELET: '{"Data":{"RegisteredDevices":{"nvidia.com/gpu":["GPU-1"]}},"Checksum":1}'},
+        script='count=2')),
+    ('OK and F045, slurmd and MIG', Machine({**WORKS, '/usr/sbin/slurmd': '', '/var/log/slurm/slurmd.log':
+        'fatal: gpu/nvml: MIG mode is enabled, but no MIG devices were found.\n'}, nvml='mig=1,migs=0')),
+    ('F066 a GPU of another machine', Machine(WORKS, script='masked=1', env={'CUDA_VISIBLE_DEVICES': 'GPU-6d1b1c5e-0000-0000-0000-000000000000'})),
+    ('F067 masked twice', Machine({**WORKS, **CONTAINER}, script='masked=1', env={'CUDA_VISIBLE_DEVICES': '3'})),
+    ('F091 no threads', Machine({**WORKS, **CONTAINER, '/sys/fs/cgroup/cgroup.controllers': '', '/proc/self/cgroup': '0::/\n',
+        '/sys/fs/cgroup/pids.max': '100\n', '/sys/fs/cgroup/pids.current': '98\n'}, script='init=304')),
+    ('F040 no-cgroups', Machine({**WORKS, **CONTAINER, '/etc/nvidia-container-runtime/config.toml': '  no-cgroups = true\n'},
+        nodes=all_nodes('0666', 'EPERM'), script='init=999')),
 ]
