@@ -25,10 +25,18 @@ struct arrival {
 struct shared {
 	struct shared *next;
 	uint64_t address, size;
+	bool open; /* may be touched */
+};
+
+/* What the device knows of it. */
+struct registered {
+	struct registered *next;
+	uint64_t address, size;
 };
 
 static struct arrival arrivals[ARRIVALS]; /* tag 0: free; guarded by lock */
 static struct shared *all_shared;         /* guarded by lock */
+static struct registered *all_registered; /* guarded by lock */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t arrived = PTHREAD_COND_INITIALIZER;
 
@@ -101,9 +109,17 @@ bool
 sv_memory_covers(uint64_t address, uint64_t size)
 {
 	pthread_mutex_lock(&lock);
-	bool covers = find_shared(address, size) != NULL;
+	while (size) {
+		struct shared **found = find_shared(address, 1);
+		uint64_t left = found && (*found)->open ? (*found)->size - (address - (*found)->address) : 0;
+		if (!left)
+			break;
+		left = left < size ? left : size;
+		address += left;
+		size -= left;
+	}
 	pthread_mutex_unlock(&lock);
-	return covers;
+	return !size;
 }
 
 static int host_file = -1; /* what pieces are of; guarded by lock */
@@ -144,7 +160,7 @@ map_piece(const struct session_memory *memory)
 		free(shared);
 		return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED; /* the address is taken here: the client tries another */
 	}
-	*shared = (struct shared){ .address = memory->address, .size = memory->size };
+	*shared = (struct shared){ .address = memory->address, .size = memory->size, .open = !closed };
 	pthread_mutex_lock(&lock);
 	shared->next = all_shared;
 	all_shared = shared;
@@ -152,60 +168,83 @@ map_piece(const struct session_memory *memory)
 	return CUDA_SUCCESS;
 }
 
+static bool
+is_registered(const struct shared *piece)
+{
+	for (const struct registered *r = all_registered; r; r = r->next)
+		if (r->address < piece->address + piece->size && piece->address < r->address + r->size)
+			return true;
+	return false;
+}
+
 /* Opens a piece, or takes it out. */
 static CUresult
 change_piece(const struct session_memory *memory)
 {
 	bool open = memory->action == SESSION_MEMORY_OPEN;
+	void *at = (void *)(uintptr_t)memory->address;
+	CUresult result = CUDA_ERROR_INVALID_VALUE;
 
 	pthread_mutex_lock(&lock);
 	struct shared **found = find_shared(memory->address, memory->size), *shared = found ? *found : NULL;
-	if (shared && (shared->address != memory->address || shared->size != memory->size))
-		shared = NULL;
-	if (shared && !open)
-		*found = shared->next;
-	pthread_mutex_unlock(&lock);
-	if (!shared)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (open)
-		return mprotect((void *)(uintptr_t)shared->address, shared->size, PROT_READ | PROT_WRITE) == 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
-	munmap((void *)(uintptr_t)shared->address, shared->size);
-	free(shared);
-	return CUDA_SUCCESS;
-}
-
-/* All of a range lies in pieces. */
-static bool
-covered(uint64_t address, uint64_t size)
-{
-	pthread_mutex_lock(&lock);
-	while (size) {
-		struct shared **found = find_shared(address, 1);
-		uint64_t left = found ? (*found)->size - (address - (*found)->address) : 0;
-		if (!left)
-			break;
-		left = left < size ? left : size;
-		address += left;
-		size -= left;
+	if (shared && shared->address == memory->address && shared->size == memory->size) {
+		if (open) {
+			result = mprotect(at, memory->size, PROT_READ | PROT_WRITE) == 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+			shared->open |= result == CUDA_SUCCESS;
+		} else if (!is_registered(shared)) { /* else kernels that run may be there */
+			*found = shared->next;
+			munmap(at, memory->size);
+			free(shared);
+			result = CUDA_SUCCESS;
+		}
 	}
 	pthread_mutex_unlock(&lock);
-	return !size;
+	return result;
 }
 
 /* Kernels have to find it at the client's address (cuMemHostRegister: not so on every device). */
 static CUresult
 register_memory(struct sv_call *call, void *at, size_t size, unsigned flags)
 {
+	struct registered *registered = calloc(1, sizeof(*registered));
 	CUdeviceptr device = 0;
-	CUresult result = call->ops->cuMemHostRegister_v2(at, size, flags);
 
-	if (result != CUDA_SUCCESS)
+	if (!registered)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	CUresult result = call->ops->cuMemHostRegister_v2(at, size, flags);
+	if (result == CUDA_SUCCESS && (call->ops->cuMemHostGetDevicePointer_v2(&device, at, 0) != CUDA_SUCCESS || device != (CUdeviceptr)(uintptr_t)at)) {
+		call->ops->cuMemHostUnregister(at);
+		result = CUDA_ERROR_NOT_SUPPORTED;
+	}
+	if (result != CUDA_SUCCESS) {
+		free(registered);
 		return result;
-	result = call->ops->cuMemHostGetDevicePointer_v2(&device, at, 0);
-	if (result == CUDA_SUCCESS && device == (CUdeviceptr)(uintptr_t)at)
-		return CUDA_SUCCESS;
-	call->ops->cuMemHostUnregister(at);
-	return CUDA_ERROR_NOT_SUPPORTED;
+	}
+	*registered = (struct registered){ .address = (uintptr_t)at, .size = size };
+	pthread_mutex_lock(&lock);
+	registered->next = all_registered;
+	all_registered = registered;
+	pthread_mutex_unlock(&lock);
+	return CUDA_SUCCESS;
+}
+
+static CUresult
+unregister_memory(struct sv_call *call, void *at)
+{
+	CUresult result = call->ops->cuMemHostUnregister(at); /* waits for what uses it */
+
+	if (result != CUDA_SUCCESS && result != CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED) /* the latter: it ended with its context */
+		return result;
+	pthread_mutex_lock(&lock);
+	struct registered **found = &all_registered, *ended;
+	while (*found && (*found)->address != (uintptr_t)at)
+		found = &(*found)->next;
+	ended = *found;
+	if (ended)
+		*found = ended->next;
+	pthread_mutex_unlock(&lock);
+	free(ended);
+	return result;
 }
 
 bool
@@ -235,11 +274,11 @@ sv_serve_memory(struct sv_call *call, CUresult *result)
 		*result = memory.size ? change_piece(&memory) : CUDA_ERROR_INVALID_VALUE;
 		return true;
 	case SESSION_MEMORY_REGISTER:
-		*result = covered(memory.address, memory.size) ? register_memory(call, at, memory.size, ((unsigned)memory.flags & 11u) | CU_MEMHOSTREGISTER_DEVICEMAP)
+		*result = sv_memory_covers(memory.address, memory.size) ? register_memory(call, at, memory.size, ((unsigned)memory.flags & 11u) | CU_MEMHOSTREGISTER_DEVICEMAP)
 		                                               : CUDA_ERROR_INVALID_VALUE;
 		return true;
 	case SESSION_MEMORY_UNREGISTER:
-		*result = call->ops->cuMemHostUnregister(at); /* waits for what uses it */
+		*result = unregister_memory(call, at);
 		return true;
 	default:
 		return false;
@@ -262,10 +301,7 @@ sv_may_touch(struct sv_call *call, uint64_t address, uint64_t size)
 	}
 	if (!address || address & SESSION_FAR)
 		return CUDA_SUCCESS; /* the device says what is wrong with it */
-	pthread_mutex_lock(&lock);
-	bool shared = find_shared(address, size) != NULL;
-	pthread_mutex_unlock(&lock);
-	if (shared)
+	if (sv_memory_covers(address, size))
 		return CUDA_SUCCESS;
 	while (call->ops->cuMemGetAddressRange_v2(&base, &range, address) == CUDA_SUCCESS && address - base < range) {
 		uint64_t left = range - (address - base);
