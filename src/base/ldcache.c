@@ -26,7 +26,7 @@ text_at(const struct fw_cursor *cache, uint32_t offset)
 }
 
 bool
-fw_ldcache_each(const void *bytes, size_t size, const char *name, bool (*visit)(const char *path, void *user), void *user)
+fw_ldcache_all(const void *bytes, size_t size, bool (*visit)(const char *name, const char *path, void *user), void *user)
 {
 	struct fw_cursor cache = fw_cursor(bytes, size);
 
@@ -48,8 +48,30 @@ fw_ldcache_each(const void *bytes, size_t size, const char *name, bool (*visit)(
 		if (entry.bad)
 			return false;
 		const char *found = text_at(&cache, key), *path = text_at(&cache, value);
-		if (found && path && strcmp(found, name) == 0 && visit(path, user))
+		if (found && path && visit(found, path, user))
 			return true;
 	}
 	return false;
+}
+
+struct wanted {
+	const char *name;
+	bool (*visit)(const char *path, void *user);
+	void *user;
+};
+
+static bool
+visit_wanted(const char *name, const char *path, void *user)
+{
+	const struct wanted *w = user;
+
+	return strcmp(name, w->name) == 0 && w->visit(path, w->user);
+}
+
+bool
+fw_ldcache_each(const void *bytes, size_t size, const char *name, bool (*visit)(const char *path, void *user), void *user)
+{
+	struct wanted wanted = { name, visit, user };
+
+	return fw_ldcache_all(bytes, size, visit_wanted, &wanted);
 }

@@ -30,6 +30,7 @@ static const struct {
 	{ dr_probe_python, false },
 	{ dr_probe_nvml, false },
 	{ dr_probe_driver, true },
+	{ dr_probe_libraries, true },
 };
 
 struct fw_json *

@@ -258,7 +258,7 @@ ask(void *shared)
 
 /* ---- in the parent ---- */
 
-/* What the mapped library is, by where it lies and what it is called. */
+/* What the mapped library is, by its content and what it answers. */
 static void
 report_library(struct fw_json *facts, const struct driver *d)
 {
@@ -274,15 +274,11 @@ report_library(struct fw_json *facts, const struct driver *d)
 	const char *version = strstr(file ? file : real, "libcuda.so.");
 	version = version ? version + strlen("libcuda.so.") : NULL;
 	bool numbered = version && strchr(version, '.'); /* 570.195.03, not 1 */
-	const char *kind = "shim";
-	if (strncmp(d->gpu[0].name, "farwarp", 7) == 0 || strstr(real, "/farwarp"))
+	const char *kind = dr_kind_of_libcuda(real);
+	if (strncmp(d->gpu[0].name, "farwarp", 7) == 0)
 		kind = "farwarp";
-	else if (strstr(real, "/stubs/") || d->step[STEP_INIT].result == 34)
+	else if (d->step[STEP_INIT].result == 34)
 		kind = "stub";
-	else if (strstr(real, "/compat/") || strstr(real, "cuda-compat"))
-		kind = "compat";
-	else if (numbered || strstr(real, "/wsl/"))
-		kind = "driver";
 	dr_set_text(facts, "driver.library.path", d->path);
 	dr_set_text(facts, "driver.library.real", real);
 	dr_set_text(facts, "driver.library.version", numbered ? version : NULL);

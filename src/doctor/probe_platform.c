@@ -179,6 +179,7 @@ dr_probe_platform(const struct dr_options *o, struct fw_json *facts)
 	probe_hypervisor(o, platform);
 	if (*o->root) { /* a recorded tree says its kernel in /proc */
 		dr_text_fact(o, platform, "kernel", "/proc/sys/kernel/osrelease");
+		dr_text_fact(o, platform, "arch", "/proc/sys/kernel/arch");
 		dr_text_fact(o, platform, "host", "/proc/sys/kernel/hostname");
 	} else if (uname(&name) == 0) {
 		dr_set_text(platform, "kernel", name.release);

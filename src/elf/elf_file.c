@@ -572,6 +572,17 @@ in_elf_read(struct in_elf *elf, struct in_source *source, struct in_error *error
 	return fine;
 }
 
+bool
+in_elf_exports(const struct in_elf *elf, const char *name)
+{
+	uint64_t hash = in_hash(name);
+
+	for (size_t place = hash & (elf->export_places - 1); elf->export_places && elf->exports[place].hash; place = (place + 1) & (elf->export_places - 1))
+		if (elf->exports[place].hash == hash)
+			return true;
+	return false;
+}
+
 void
 in_elf_free(struct in_elf *elf)
 {

@@ -80,6 +80,9 @@ bool in_elf_recognise(struct in_source *source);
 bool in_elf_read(struct in_elf *elf, struct in_source *source, struct in_error *error);
 void in_elf_free(struct in_elf *elf);
 
+/* True if others may find a symbol of this name here, in any version. */
+bool in_elf_exports(const struct in_elf *elf, const char *name);
+
 const char *in_machine_name(uint16_t machine);
 
 #endif

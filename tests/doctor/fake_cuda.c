@@ -3,7 +3,8 @@
  * "name=TEXT", "crash=1", "hang=init" or "hang=launch", "wrong=1" (the kernel's results),
  * "flip=1" (a bit of a large copy), "masked=1" (CUDA_VISIBLE_DEVICES hides all),
  * "mknod=PATH" (cuInit makes a device node, as the real one does), "name=rights" (the device is called as the process's rights are).
- * It has the symbols that the doctor asks, and "runs" the doctor's own kernel.
+ * It has the symbols that the doctor asks, and "runs" the doctor's own kernel. With FAKE_NVIDIA it has the mark by which NVIDIA's own
+ * library is told from a shim.
  */
 #include <stdint.h>
 #include <signal.h>
@@ -45,6 +46,15 @@ result(const char *of)
 {
 	return setting(of) ? (int)strtol(setting(of), NULL, 10) : 0;
 }
+
+#ifdef FAKE_NVIDIA
+EXPORT void cudbgApiInit(unsigned flags);
+void
+cudbgApiInit(unsigned flags)
+{
+	(void)flags;
+}
+#endif
 
 EXPORT int cuInit(unsigned flags);
 int

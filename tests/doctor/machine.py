@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 
@@ -36,7 +37,8 @@ BUS = function('0000:00:00.0', '0x8086', '0x1237', '0x060000')
 MOUNTS = ('22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n23 22 8:17 / /srv rw - ext4 /dev/sdb1 rw\n24 22 0:5 / /proc rw - proc proc rw\n'
           '25 22 0:20 / /dev/shm rw,nosuid - tmpfs tmpfs rw\n')
 DISKS = '/srv=2000000:1500000:1000:900,/dev/shm=65536:65536:1000:900,/=500000:200000:1000:900'
-HOST = {**BUS, '/proc/self/mountinfo': MOUNTS, '/proc/sys/kernel/osrelease': '6.1.0-13-amd64\n', '/proc/cpuinfo': 'flags : fpu\n', '/sys/firmware/x': '',
+HOST = {**BUS, '/proc/self/mountinfo': MOUNTS, '/proc/sys/kernel/osrelease': '6.1.0-13-amd64\n', '/proc/sys/kernel/arch': os.uname().machine + '\n',
+        '/proc/cpuinfo': 'flags : fpu\n', '/sys/firmware/x': '',
         '/sys/power/suspend_stats/success': '0\n', '/proc/self/uid_map': '0 0 4294967295\n', '/proc/devices': 'Character devices:\n  1 mem\n',
         '/lib/modules/6.1.0-13-amd64/build/x': '', **kernel_log('Linux version 6.1.0-13-amd64')}
 GPU = function(ADDRESS, '0x10de', '0x2684', '0x030000')
@@ -55,15 +57,56 @@ def package(name, version, files=(), folder='/opt/venv/lib/python3.11/site-packa
             **{folder + path: text for path, text in files.items()}}
 
 
+NVIDIA = object()  # as a file's content: the scripted libcuda.so.1 that has NVIDIA's mark
+
+
+def library(soname, defines='', needs=None, machine=183 if os.uname().machine == 'aarch64' else 62):
+    """A shared library for the loader to look at: an ELF file without code. `defines` names a version of its symbols, `needs` is
+    (library, version) of one that it asks for."""
+    names = [b'', soname.encode(), defines.encode(), *(word.encode() for word in needs or ())]
+    strings, at = b'', {}
+    for name in names:
+        at[name] = len(strings)
+        strings += name + b'\0'
+    body, dynamic = bytes(24) + struct.pack('<5I', 1, 1, 0, 0, 0)[:16], []  # one empty symbol; a hash table of one bucket
+    base = 64 + 2 * 56
+
+    def put(tag, data):
+        nonlocal body
+        body += bytes(-len(body) % 8)
+        dynamic.append((tag, base + len(body)))
+        body += data
+    dynamic += [(6, base), (4, base + 24), (11, 24), (14, at[soname.encode()])]
+    put(5, strings)
+    dynamic.append((10, len(strings)))
+    if defines:  # one version, index 2
+        put(0x6ffffffc, struct.pack('<4H3I', 1, 0, 2, 1, 0, 20, 0) + struct.pack('<2I', at[defines.encode()], 0))
+        dynamic.append((0x6ffffffd, 1))
+    if needs:
+        dynamic.append((1, at[needs[0].encode()]))
+        put(0x6ffffffe, struct.pack('<2H3I', 1, 1, at[needs[0].encode()], 16, 0) + struct.pack('<I2H2I', 0, 0, 2, at[needs[1].encode()], 0))
+        dynamic.append((0x6fffffff, 1))
+    body += bytes(-len(body) % 8)
+    place = base + len(body)
+    table = b''.join(struct.pack('<2Q', *entry) for entry in dynamic + [(0, 0)])
+    size = place + len(table)
+    header = b'\x7fELF\x02\x01\x01' + bytes(9) + struct.pack('<2HI3QI6H', 3, machine, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0)
+    load = struct.pack('<2I6Q', 1, 6, 0, 0, 0, size, size, 4096)
+    return header + load + struct.pack('<2I6Q', 2, 6, place, place, place, len(table), len(table), 8) + body + table
+
+
+LIBRARY_32 = b'\x7fELF\x01\x01\x01' + bytes(9) + struct.pack('<2HI', 3, 3, 1) + bytes(28)
+
+
 class Machine:
     """`files` is {path: text or bytes}, None takes one away; `drivers` {address: driver}; `script` is for fake_cuda.c,
-    `nvml` for fake_nvml.c, None for no such library."""
+    `nvml` for fake_nvml.c, None for no such library. `siblings`: libraries of libcuda's version lie beside it."""
 
     def __init__(self, files=(), drivers=BOUND, nodes=NODES, script='', library='libcuda.so.' + VERSION, nvml='', folder='lib', env=(),
-                 options=()):
+                 options=(), siblings=True):
         self.files = {path: text for path, text in dict(files).items() if text is not None}
         self.drivers, self.nodes, self.script, self.library, self.folder = drivers, nodes, script, library, folder
-        self.nvml = nvml
+        self.nvml, self.siblings = nvml, siblings
         self.env, self.options = dict(env), list(options)
 
     def build(self, root, fake):
@@ -71,16 +114,25 @@ class Machine:
             os.makedirs(root + path)
         for path, text in {**self.files, **{'/dev/' + node: '' for node in self.nodes}}.items():
             os.makedirs(os.path.dirname(root + path), exist_ok=True)
+            if text is NVIDIA:
+                shutil.copy(fake, root + path)
+                continue
             with open(root + path, 'wb') as stream:
                 stream.write(text if isinstance(text, bytes) else text.encode())
         for address, driver in self.drivers.items():
             os.symlink('../../../bus/pci/drivers/' + driver, root + PCI + address + '/driver')
         folder = os.path.join(root, 'driver', self.folder)
-        os.makedirs(folder)
+        os.makedirs(folder, exist_ok=True)
         if self.library:
-            shutil.copy(fake, os.path.join(folder, self.library))
+            shim = os.path.join(os.path.dirname(fake), 'libfakeshim.so')  # NVIDIA's own files carry their version
+            shutil.copy(shim if self.library == 'libcuda.so.1' else fake, os.path.join(folder, self.library))
             if self.library != 'libcuda.so.1':
                 os.symlink(self.library, os.path.join(folder, 'libcuda.so.1'))
+        if self.siblings:
+            name = 'libnvidia-ptxjitcompiler.so.1'
+            with open(os.path.join(folder, name.replace('.1', '.' + VERSION)), 'wb') as stream:
+                stream.write(library(name))
+            os.symlink(name.replace('.1', '.' + VERSION), os.path.join(folder, name))
         if self.nvml is not None:
             shutil.copy(os.path.join(os.path.dirname(fake), 'libfakenvml.so'), os.path.join(folder, 'libnvidia-ml.so.' + VERSION))
             os.symlink('libnvidia-ml.so.' + VERSION, os.path.join(folder, 'libnvidia-ml.so.1'))

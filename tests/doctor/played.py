@@ -2,7 +2,9 @@
 
 The name's first word is the rule. docs/doctor-coverage.md is made from this list.
 """
-from machine import (ADDRESS, BUS, CONTAINER, DRIVER, GPU, HOST, MOUNTS, NODES, NVRM, PCI, VERSION, Machine, function, kernel_log, module,
+import os
+
+from machine import (LIBRARY_32, NVIDIA, ADDRESS, BUS, CONTAINER, DRIVER, GPU, HOST, MOUNTS, NODES, NVRM, PCI, VERSION, Machine, function, kernel_log, library, module,
                      package)
 
 WORKS = {**HOST, **GPU, **DRIVER}
@@ -16,6 +18,8 @@ SXM2 = function(SECOND, '0x10de', '0x2330', '0x030200')
 SWITCH = function('0000:05:00.0', '0x10de', '0x22a3', '0x068000')
 B200 = function(ADDRESS, '0x10de', '0x2901', '0x030200')
 BRIDGE = function('0000:00:05.0', '0x10de', '0x0448', '0x068000')
+OTHER = NVRM % ('Open Kernel Module', '550.54.14')
+LIB = '/usr/lib/%s-linux-gnu/' % os.uname().machine
 SECURE = {'/sys/firmware/efi/efivars/SecureBoot-8be4df61': bytes([6, 0, 0, 0, 1])}
 CDI = """cdiVersion: 0.5.0
 kind: nvidia.com/gpu
@@ -89,8 +93,36 @@ PLAYED = [
     ('F070 no libcuda', Machine(WORKS, library=None)),
     ('F071 compat', Machine(WORKS, folder='compat', script='init=804')),
     ('F072 a stub', Machine(WORKS, library='libcuda.so.1', script='init=34')),
-    ('F073 a stray library', Machine({**WORKS, **CONTAINER, '/proc/driver/nvidia/version': NVRM % ('Open Kernel Module', '550.54.14')},
+    ('F073 a stray library', Machine({**WORKS, **CONTAINER, '/proc/driver/nvidia/version': OTHER, '/proc/self/mountinfo': MOUNTS +
+        '26 22 8:1 /x /driver ro - ext4 /dev/sda1 ro\n'}, script='init=803')),
+    ('F073 a stray library beside the right one', Machine({**WORKS, '/proc/driver/nvidia/version': OTHER, LIB + 'libcuda.so.550.54.14': NVIDIA},
         script='init=803')),
+    ('F074 baked into the image', Machine({**WORKS, **CONTAINER, '/proc/driver/nvidia/version': OTHER}, script='init=803')),
+    ('F076 ldconfig was not run', Machine({**WORKS, LIB + 'libcuda.so.' + VERSION: NVIDIA}, library=None)),
+    ('F076 not on the path', Machine({**WORKS, '/usr/local/nvidia/lib64/libcuda.so.1': NVIDIA}, library=None)),
+    ('F078 a runtime that is too new', Machine({**WORKS, '/opt/cuda/libcudart.so.13': library('libcudart.so.13', 'libcudart.so.13')},
+        env={'LD_LIBRARY_PATH': '/opt/cuda'})),
+    ('F078 torch for CUDA 13', Machine({**WORKS, **package('torch', '2.9.0', {'torch/version.py': "cuda = '13.0'\n"})}, options=['--python', '/opt/venv'])),
+    ('OK and TOOLKIT, one that is too new', Machine({**WORKS, LIB + 'libcudart.so.13': library('libcudart.so.13', 'libcudart.so.13')})),
+    ('OK two toolkits', Machine({**WORKS, LIB + 'libcudart.so.13': library('libcudart.so.13', 'libcudart.so.13'),
+        LIB + 'libcudart.so.12': library('libcudart.so.12', 'libcudart.so.12')})),
+    ('F079 a call that needs a newer driver', Machine(WORKS, script='alloc=36')),
+    ('F07A an old nvJitLink', Machine({**WORKS, **package('torch', '2.7.0', {'torch/version.py': "cuda = '12.4'\n"}),
+        '/opt/cuda/libnvJitLink.so.12.1.105': library('libnvJitLink.so.12')},
+        options=['--python', '/opt/venv'], env={'LD_LIBRARY_PATH': '/opt/none:/opt/cuda'})),
+    ('F07B a libcudart without versions', Machine({**WORKS, '/opt/shim/libcudart.so.12': library('libcudart.so.12'),
+        LIB + 'libcudart.so.12': library('libcudart.so.12', 'libcudart.so.12')}, env={'LD_LIBRARY_PATH': '/opt/shim'})),
+    ('F07C a newer C library is wanted', Machine({**WORKS, '/driver/lib/libcuda.so.1': library('libcuda.so.1', '', ('libc.so.6', 'GLIBC_9.99'))},
+        library=None)),
+    ('OK and F07D, an older libstdc++', Machine({**WORKS, '/opt/conda/libstdc++.so.6.0.28': library('libstdc++.so.6'),
+        LIB + 'libstdc++.so.6.0.33': library('libstdc++.so.6')}, env={'LD_LIBRARY_PATH': '/opt/conda'})),
+    ('F07E 32-bit', Machine({**WORKS, '/usr/lib/i386-linux-gnu/libcuda.so.' + VERSION: LIBRARY_32}, library=None)),
+    ('F07F no compiler', Machine(WORKS, script='module=221', siblings=False)),
+    ('NOJIT it is switched off', Machine(WORKS, script='module=223', env={'CUDA_DISABLE_PTX_JIT': '1'})),
+    ('F12F no siblings', Machine(WORKS, script='init=999', siblings=False)),
+    ('F105 an image for CUDA 13', Machine({**WORKS, **CONTAINER}, env={'NVIDIA_REQUIRE_CUDA': 'cuda>=13.0'})),
+    ('OK and F127, TensorFlow without cuDNN', Machine({**WORKS, **package('tensorflow', '2.19.0', {'tensorflow/x.so': '',
+        'tensorflow/python/platform/build_info.py': 'build_info = {"is_cuda_build": True}\n'})}, options=['--python', '/opt/venv'])),
     ('CRASH the driver crashes', Machine(WORKS, script='crash=1')),
     ('F064 masked', Machine(WORKS, script='masked=1', env={'CUDA_VISIBLE_DEVICES': '-1'})),
     ('F08E no memory information', Machine(WORKS, library='libcuda.so.1', script='mem_info=3')),
