@@ -20,6 +20,7 @@ static const struct {
 	{ dr_probe_pci, true },
 	{ dr_probe_platform, true },
 	{ dr_probe_kernel, true },
+	{ dr_probe_module, false },
 	{ dr_probe_nodes, true },
 	{ dr_probe_container, true },
 	{ dr_probe_environment, true },

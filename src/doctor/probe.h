@@ -13,8 +13,8 @@
 
 typedef void dr_probe_function(const struct dr_options *options, struct fw_json *facts);
 
-dr_probe_function dr_probe_pci, dr_probe_platform, dr_probe_kernel, dr_probe_nodes, dr_probe_container, dr_probe_runtime, dr_probe_environment,
-	dr_probe_log, dr_probe_services, dr_probe_disk, dr_probe_python, dr_probe_nvml, dr_probe_driver, dr_probe_libraries;
+dr_probe_function dr_probe_pci, dr_probe_platform, dr_probe_kernel, dr_probe_module, dr_probe_nodes, dr_probe_container, dr_probe_runtime,
+	dr_probe_environment, dr_probe_log, dr_probe_services, dr_probe_disk, dr_probe_python, dr_probe_nvml, dr_probe_driver, dr_probe_libraries;
 
 /* Every path that a probe opens is below options->root: "" or a folder that stands for / in tests. */
 
@@ -37,6 +37,8 @@ void dr_int_fact(const struct dr_options *options, struct fw_json *at, const cha
 
 /* What a file that is loaded as libcuda.so.1 is, by its content: driver, compat, stub, farwarp, shim; NULL: it cannot be told. */
 const char *dr_kind_of_libcuda(const char *real);
+/* What the file of a kernel module says of itself: version, license, signed. */
+void dr_probe_module_file(const struct dr_options *options, const char *path, struct fw_json *fact);
 
 /* Whether a library of the driver may load modules and make nodes now: asked for, and a GPU is not known to be missing. */
 bool dr_may_load(const struct dr_options *options, const struct fw_json *facts);

@@ -24,6 +24,7 @@ static const char *const step_names[STEPS] = {
 	"deep_alloc", "deep_copy" };
 
 #define MAX_GPUS 32
+#define MAX_PEERS 16
 #define AFTER_A_HANG 3.0 /* seconds: the open of a node, or NVML, hangs already: the driver will most likely too */
 #define NUMBERS 1024 /* that the kernel works on */
 #define DEEP_MOST (1ull << 30)  /* bytes of the deep look */
@@ -42,7 +43,7 @@ static const char kernel[] =
 struct gpu {
 	char name[128];
 	unsigned char uuid[16];
-	int major, minor;
+	int major, minor, watchdog;
 	size_t memory;
 };
 
@@ -56,6 +57,7 @@ struct driver { /* shared with the child */
 	struct gpu gpu[MAX_GPUS];
 	size_t free, total;
 	bool correct, deep_correct;
+	int pairs, accessible;          /* of different GPUs */
 	uint64_t deep_bytes;
 	double deep_in, deep_out;       /* seconds of the copies */
 };
@@ -87,6 +89,21 @@ symbol(void *library, const char *name, struct driver *d)
 	return found;
 }
 
+/* Which GPUs can reach which others' memory: asked of the driver, nothing is made. */
+static void
+ask_peers(struct driver *d, void *library)
+{
+	int (*can)(int *, int, int) = (int (*)(int *, int, int))dlsym(library, "cuDeviceCanAccessPeer");
+	int count = d->count < MAX_PEERS ? d->count : MAX_PEERS, yes = 0;
+
+	for (int i = 0; i < count && can; i++)
+		for (int k = 0; k < count; k++)
+			if (i != k && can(&yes, i, k) == 0) {
+				d->pairs++;
+				d->accessible += yes != 0;
+			}
+}
+
 static void
 ask_devices(struct driver *d, void *library)
 {
@@ -108,12 +125,15 @@ ask_devices(struct driver *d, void *library)
 		if (get_attribute && !result) {
 			get_attribute(&gpu->major, 75, device);
 			get_attribute(&gpu->minor, 76, device);
+			get_attribute(&gpu->watchdog, 17, device);
 		}
 		if (get_uuid)
 			get_uuid(gpu->uuid, device);
 		if (get_memory)
 			get_memory(&gpu->memory, device);
 	}
+	if (!result)
+		ask_peers(d, library);
 	end(d, STEP_DEVICE, result);
 }
 
@@ -302,6 +322,7 @@ report_gpus(struct fw_json *facts, const struct driver *d)
 		         u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 		dr_set_text(gpu, "uuid", text);
 		dr_set_int(gpu, "memory", (int64_t)g->memory);
+		dr_set_bool(gpu, "watchdog", g->watchdog != 0);
 	}
 }
 
@@ -425,6 +446,11 @@ dr_probe_driver(const struct dr_options *o, struct fw_json *facts)
 	dr_set_absent(facts, "driver.unmasked");
 	if (d->step[STEP_COUNT].done) {
 		dr_set_int(facts, "driver.count", d->count);
+		dr_set_absent(facts, "driver.peer");
+		if (d->pairs) {
+			dr_set_int(facts, "driver.peer.pairs", d->pairs);
+			dr_set_int(facts, "driver.peer.accessible", d->accessible);
+		}
 		report_gpus(facts, d);
 	}
 	if (d->step[STEP_MEM_INFO].done) {

@@ -211,6 +211,7 @@ walk_modules(const char *name, void *user)
 		dr_set_text(file, "path", path);
 		dr_set_text(file, "release", w->release);
 		dr_set_bool(file, "running", strcmp(w->release, w->running) == 0);
+		dr_probe_module_file(w->options, path, file);
 		return;
 	}
 	/* Folders where packages put it: updates/dkms, extra, kernel/drivers/video, kernel/nvidia-570, weak-updates/nvidia. */

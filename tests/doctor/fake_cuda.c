@@ -1,7 +1,7 @@
 /*
  * A libcuda.so.1 for tests that says what FAKE_CUDA tells it, separated by commas: "init=802", "context=46", "launch=719", "count=0",
  * "name=TEXT", "crash=1", "hang=init" or "hang=launch", "wrong=1" (the kernel's results),
- * "flip=1" (a bit of a large copy), "masked=1" (CUDA_VISIBLE_DEVICES hides all),
+ * "flip=1" (a bit of a large copy), "watchdog=1", "peer=0" (no GPU reaches another), "masked=1" (CUDA_VISIBLE_DEVICES hides all),
  * "mknod=PATH" (cuInit makes a device node, as the real one does), "name=rights" (the device is called as the process's rights are).
  * It has the symbols that the doctor asks, and "runs" the doctor's own kernel. With FAKE_NVIDIA it has the mark by which NVIDIA's own
  * library is told from a shim.
@@ -120,6 +120,23 @@ int
 cuDeviceGet(int *device, int ordinal)
 {
 	*device = ordinal;
+	return 0;
+}
+
+EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device);
+int
+cuDeviceGetAttribute(int *value, int attribute, int device)
+{
+	(void)device;
+	*value = attribute == 75 ? 9 : attribute == 17 && setting("watchdog") ? 1 : 0;
+	return 0;
+}
+
+EXPORT int cuDeviceCanAccessPeer(int *can, int device, int peer);
+int
+cuDeviceCanAccessPeer(int *can, int device, int peer)
+{
+	*can = device != peer && !setting("peer");
 	return 0;
 }
 

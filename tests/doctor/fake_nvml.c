@@ -5,6 +5,7 @@
  *	fabric status mask state, status and health mask of the fabric; fabric=-1: not supported
  *	cc ready           confidential computing is on, its GPUs are ready; cc=-1: not supported
  *	mig pending migs   MIG mode, pending mode, MIG devices; mig=-1: not supported
+ *	bar1               free bytes of the window, in MiB
  *	errors remap failed recovery mode throttle license virtualization used
  */
 #include <stdio.h>
@@ -125,6 +126,17 @@ nvmlDeviceGetMemoryInfo(void *device, struct memory *memory)
 	memory->total = 80ull << 30;
 	memory->used = (unsigned long long)number("used", 1) << 20;
 	memory->free = memory->total - memory->used;
+	return 0;
+}
+
+EXPORT int nvmlDeviceGetBAR1MemoryInfo(void *device, struct memory *memory);
+int
+nvmlDeviceGetBAR1MemoryInfo(void *device, struct memory *memory)
+{
+	(void)device;
+	memory->total = 128ull << 30;
+	memory->free = (unsigned long long)number("bar1", 131000) << 20;
+	memory->used = memory->total - memory->free;
 	return 0;
 }
 

@@ -33,6 +33,16 @@ def kernel_log(*lines):
     return {'/dev/kmsg': ''.join('4,%d,%d,-;%s\n' % (100 + i, 5000000 + i, line) for i, line in enumerate(lines))}
 
 
+def module_file(version=VERSION, license_name='Dual MIT/GPL', signed=False):
+    """The bytes of a .ko with a section .modinfo."""
+    info = ('license=%s\0version=%s\0' % (license_name, version)).encode()
+    names = b'\0.modinfo\0.shstrtab\0'
+    sections = struct.pack('<64x') + struct.pack('<IIQQQQIIQQ', 1, 1, 2, 0, 64, len(info), 0, 0, 1, 0) + \
+        struct.pack('<IIQQQQIIQQ', 10, 3, 0, 0, 64 + len(info), len(names), 0, 0, 1, 0)
+    header = b'\x7fELF\2\1\1' + bytes(9) + struct.pack('<HHIQQQIHHHHHH', 1, 62, 1, 0, 0, 64 + len(info) + len(names), 0, 64, 0, 0, 64, 3, 2)
+    return header + info + names + sections + (b'signature~Module signature appended~\n' if signed else b'')
+
+
 BUS = function('0000:00:00.0', '0x8086', '0x1237', '0x060000')
 MOUNTS = ('22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n23 22 8:17 / /srv rw - ext4 /dev/sdb1 rw\n24 22 0:5 / /proc rw - proc proc rw\n'
           '25 22 0:20 / /dev/shm rw,nosuid - tmpfs tmpfs rw\n')
@@ -44,7 +54,8 @@ HOST = {**BUS, '/proc/self/mountinfo': MOUNTS, '/proc/sys/kernel/osrelease': '6.
 GPU = function(ADDRESS, '0x10de', '0x2684', '0x030000')
 DRIVER = {'/proc/driver/nvidia/version': NVRM % ('Open Kernel Module', VERSION), '/proc/driver/nvidia/params': 'ModifyDeviceFiles: 1\n',
           '/proc/devices': 'Character devices:\n195 nvidia-frontend\n195 nvidiactl\n510 nvidia-uvm\n', **module('nvidia'),
-          **module('nvidia_uvm', uvm_disable_hmm='N'), '/lib/modules/6.1.0-13-amd64/updates/dkms/nvidia.ko': ''}
+          **module('nvidia_uvm', uvm_disable_hmm='N'), '/lib/modules/6.1.0-13-amd64/updates/dkms/nvidia.ko': module_file(),
+          '/lib/firmware/nvidia/%s/gsp_ga10x.bin' % VERSION: ''}
 BOUND = {ADDRESS: 'nvidia'}
 
 

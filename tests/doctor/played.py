@@ -4,8 +4,8 @@ The name's first word is the rule. docs/doctor-coverage.md is made from this lis
 """
 import os
 
-from machine import (LIBRARY_32, NVIDIA, ADDRESS, BUS, CONTAINER, DRIVER, GPU, HOST, MOUNTS, NODES, NVRM, PCI, VERSION, Machine, function, kernel_log, library, module,
-                     package)
+from machine import (LIBRARY_32, NVIDIA, ADDRESS, BUS, CONTAINER, DRIVER, GPU, HOST, MOUNTS, NODES, NVRM, PCI, VERSION, Machine, function,
+                     kernel_log, library, module, module_file, package)
 
 WORKS = {**HOST, **GPU, **DRIVER}
 NO_UVM = {name: text for name, text in NODES.items() if 'uvm' not in name}
@@ -234,4 +234,22 @@ PLAYED = [
         '/sys/fs/cgroup/pids.max': '100\n', '/sys/fs/cgroup/pids.current': '98\n'}, script='init=304')),
     ('F040 no-cgroups', Machine({**WORKS, **CONTAINER, '/etc/nvidia-container-runtime/config.toml': '  no-cgroups = true\n'},
         nodes=all_nodes('0666', 'EPERM'), script='init=999')),
+    ('F025D the module on disk is old as well', Machine({**WORKS, '/proc/driver/nvidia/version': NVRM % ('Open Kernel Module', '550.54.14'),
+        KO % '13': module_file('550.54.14')}, script='init=803')),
+    ('F025D a compressed module, and what DKMS built', Machine({**WORKS, '/proc/driver/nvidia/version': NVRM % ('Open Kernel Module', '550.54.14'),
+        KO % '13': None, (KO % '13') + '.xz': '', '/var/lib/dkms/nvidia/550.54.14/6.1.0-13-amd64/x86_64/module/nvidia.ko.xz': ''}, script='init=803')),
+    ('F0A3 a blacklist', Machine({**HOST, **GPU, KO % '13': '', '/etc/modprobe.d/x.conf': '# none\n  blacklist nvidia\n'}, **NO_DRIVER)),
+    ('F029 a clone', Machine({**WORKS, **VM, **kernel_log('random: crng reseeded due to virtual machine fork')}, script='init=999')),
+    ('F030 no firmware, and no log', Machine({**WORKS, '/dev/kmsg': None, '/lib/firmware/nvidia/%s/gsp_ga10x.bin' % VERSION: None,
+        '/lib/firmware/nvidia/550.54.14/gsp_ga10x.bin': ''}, script='init=100')),
+    ('F032 firmware stopped, and no log', Machine({**WORKS, '/dev/kmsg': None, '/proc/812/stat': '812 (pt (main) D) D 1 812 812 0\n',
+        '/proc/812/wchan': 'os_acquire_mutex'}, script='init=999', nvml='init=999')),
+    ('OK and F012, faults of the IOMMU', Machine({**WORKS, **function(SECOND, '0x10de', '0x2684', '0x030000'),
+        PCI + ADDRESS + '/iommu_group/type': 'DMA-FQ\n', **kernel_log('nvidia 0000:3b:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0xb]')},
+        drivers={ADDRESS: 'nvidia', SECOND: 'nvidia'}, script='count=2')),
+    ('F08A keys', Machine({**WORKS, **kernel_log('NVRM: Xid (PCI:0000:3b:00): 151, Key rotation error')}, script='init=999')),
+    ('OK and F099, a display', Machine(WORKS, script='watchdog=1')),
+    ('OK and F09C, no peers', Machine({**WORKS, **SXM, **function(SECOND, '0x10de', '0x2330', '0x030200')},
+        drivers={ADDRESS: 'nvidia', SECOND: 'nvidia'}, script='count=2,peer=0')),
+    ('OK and F09E, a full window', Machine(WORKS, nvml='bar1=3')),
 ]
