@@ -28,10 +28,10 @@ static const struct {
 	{ dr_probe_log, false },
 	{ dr_probe_services, false },
 	{ dr_probe_disk, false },
-	{ dr_probe_python, false },
 	{ dr_probe_nvml, false },
 	{ dr_probe_driver, true },
 	{ dr_probe_libraries, true },
+	{ dr_probe_python, false },
 };
 
 struct fw_json *

@@ -397,6 +397,22 @@ probe_unmasked(const struct dr_options *o, struct fw_json *facts, struct driver 
 	dr_set_int(facts, "driver.unmasked.count", d->count);
 }
 
+/* How many devices CUDA_VISIBLE_DEVICES names. */
+static void
+report_named(struct fw_json *facts)
+{
+	const char *list = dr_get_text(facts, "env.CUDA_VISIBLE_DEVICES", NULL);
+	int named = 0;
+
+	if (!list) {
+		dr_set_absent(facts, "driver.named");
+		return;
+	}
+	for (; *list; list += strcspn(list, ","), list += *list == ',')
+		named += *list != ',';
+	dr_set_int(facts, "driver.named", named);
+}
+
 static bool
 driver_hangs(const struct fw_json *facts)
 {
@@ -444,6 +460,7 @@ dr_probe_driver(const struct dr_options *o, struct fw_json *facts)
 		dr_set_int(facts, "driver.version", d->version);
 	dr_set_real(facts, "driver.seconds", e.seconds);
 	dr_set_absent(facts, "driver.unmasked");
+	report_named(facts);
 	if (d->step[STEP_COUNT].done) {
 		dr_set_int(facts, "driver.count", d->count);
 		dr_set_absent(facts, "driver.peer");

@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-#include "inspect/kernels.h"
+#include "elf/kernels.h"
 #include "inspect/loader.h"
 
 #define IN_MAX_REPORTS 20000 /* files of a folder or wheel that are looked into */

@@ -1,8 +1,9 @@
 /*
  * A libcuda.so.1 for tests that says what FAKE_CUDA tells it, separated by commas: "init=802", "context=46", "launch=719", "count=0",
- * "name=TEXT", "crash=1", "hang=init" or "hang=launch", "wrong=1" (the kernel's results),
- * "flip=1" (a bit of a large copy), "watchdog=1", "peer=0" (no GPU reaches another), "masked=1" (CUDA_VISIBLE_DEVICES hides all),
- * "mknod=PATH" (cuInit makes a device node, as the real one does), "name=rights" (the device is called as the process's rights are).
+ * "cc=90" (of the devices), "version=12080" (of the driver), "name=TEXT", "numbered=1" (each device has a name of its own), "crash=1",
+ * "hang=init" or "hang=launch", "wrong=1" (the kernel's results), "flip=1" (a bit of a large copy), "watchdog=1", "peer=0" (no GPU
+ * reaches another), "masked=1" (CUDA_VISIBLE_DEVICES hides all), "mknod=PATH" (cuInit makes a device node, as the real one does), "name=rights" (the
+ * device is called as the process's rights are).
  * It has the symbols that the doctor asks, and "runs" the doctor's own kernel. With FAKE_NVIDIA it has the mark by which NVIDIA's own
  * library is told from a shim.
  */
@@ -75,7 +76,7 @@ EXPORT int cuDriverGetVersion(int *version);
 int
 cuDriverGetVersion(int *version)
 {
-	*version = 12080;
+	*version = setting("version") ? (int)strtol(setting("version"), NULL, 10) : 12080;
 	return 0;
 }
 
@@ -108,8 +109,9 @@ cuDeviceGetName(char *name, int size, int device)
 {
 	const char *asked = setting("name");
 
-	(void)device;
 	snprintf(name, (size_t)size, "%s", asked ? asked : "Fake H100");
+	if (setting("numbered") && device > 0)
+		snprintf(name, (size_t)size, "Fake H100 %d", device);
 	if (asked && strcmp(asked, "rights") == 0)
 		rights(name, (size_t)size);
 	return 0;
@@ -127,8 +129,10 @@ EXPORT int cuDeviceGetAttribute(int *value, int attribute, int device);
 int
 cuDeviceGetAttribute(int *value, int attribute, int device)
 {
+	int cc = setting("cc") ? (int)strtol(setting("cc"), NULL, 10) : 90;
+
 	(void)device;
-	*value = attribute == 75 ? 9 : attribute == 17 && setting("watchdog") ? 1 : 0;
+	*value = attribute == 75 ? cc / 10 : attribute == 76 ? cc % 10 : attribute == 17 && setting("watchdog") ? 1 : 0;
 	return 0;
 }
 

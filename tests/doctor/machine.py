@@ -71,9 +71,9 @@ def package(name, version, files=(), folder='/opt/venv/lib/python3.11/site-packa
 NVIDIA = object()  # as a file's content: the scripted libcuda.so.1 that has NVIDIA's mark
 
 
-def library(soname, defines='', needs=None, machine=183 if os.uname().machine == 'aarch64' else 62):
+def library(soname, defines='', needs=None, fatbin=b'', machine=183 if os.uname().machine == 'aarch64' else 62):
     """A shared library for the loader to look at: an ELF file without code. `defines` names a version of its symbols, `needs` is
-    (library, version) of one that it asks for."""
+    (library, version) of one that it asks for; `fatbin` holds kernels, as tests/inspect/made.py makes them."""
     names = [b'', soname.encode(), defines.encode(), *(word.encode() for word in needs or ())]
     strings, at = b'', {}
     for name in names:
@@ -101,9 +101,16 @@ def library(soname, defines='', needs=None, machine=183 if os.uname().machine ==
     place = base + len(body)
     table = b''.join(struct.pack('<2Q', *entry) for entry in dynamic + [(0, 0)])
     size = place + len(table)
-    header = b'\x7fELF\x02\x01\x01' + bytes(9) + struct.pack('<2HI3QI6H', 3, machine, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0)
+    names, end = b'\0.nv_fatbin\0.shstrtab\0', b''
+    if fatbin:
+        fatbin += bytes(-len(fatbin) % 8)
+        end = fatbin + names + bytes(-len(names) % 8)
+        sections = [(0,) * 10, (1, 1, 2, 0, size, len(fatbin), 0, 0, 8, 0), (12, 3, 0, 0, size + len(fatbin), len(names), 0, 0, 1, 0)]
+        end += b''.join(struct.pack('<2I4Q2I2Q', *section) for section in sections)
+    header = b'\x7fELF\x02\x01\x01' + bytes(9) + struct.pack('<2HI3QI6H', 3, machine, 1, 0, 64, size + len(end) - 192 if end else 0, 0, 64, 56, 2,
+                                                              64, 3 if end else 0, 2 if end else 0)
     load = struct.pack('<2I6Q', 1, 6, 0, 0, 0, size, size, 4096)
-    return header + load + struct.pack('<2I6Q', 2, 6, place, place, place, len(table), len(table), 8) + body + table
+    return header + load + struct.pack('<2I6Q', 2, 6, place, place, place, len(table), len(table), 8) + body + table + end
 
 
 LIBRARY_32 = b'\x7fELF\x01\x01\x01' + bytes(9) + struct.pack('<2HI', 3, 3, 1) + bytes(28)

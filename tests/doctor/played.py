@@ -3,9 +3,13 @@
 The name's first word is the rule. docs/doctor-coverage.md is made from this list.
 """
 import os
+import sys
 
 from machine import (LIBRARY_32, NVIDIA, ADDRESS, BUS, CONTAINER, DRIVER, GPU, HOST, MOUNTS, NODES, NVRM, PCI, VERSION, Machine, function,
                      kernel_log, library, module, module_file, package)
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'inspect'))
+from made import fatbin, ptx, sass  # noqa: E402
 
 WORKS = {**HOST, **GPU, **DRIVER}
 NO_UVM = {name: text for name, text in NODES.items() if 'uvm' not in name}
@@ -48,6 +52,12 @@ def nodes(**changes):
     return {**NODES, **{name.replace('_', '-'): text for name, text in changes.items()}}
 
 
+def torch(*entries):
+    """An environment whose torch for CUDA 12.8 holds these kernels."""
+    return package('torch', '2.7.0', {'torch/version.py': "cuda = '12.8'\n", 'torch/lib/libtorch_cuda.so': library('libtorch_cuda.so', fatbin=fatbin(*entries))})
+
+
+PYTHON = ['--python', '/opt/venv']
 PLAYED = [
     ('OK a GPU that works', Machine(WORKS)),
     ('OK in a container', Machine({**WORKS, **CONTAINER})),
@@ -191,6 +201,14 @@ PLAYED = [
     ('OK and F035, an excluded GPU', Machine({**WORKS,
         '/proc/driver/nvidia/gpus/0000:3b:00.0/information': 'Model: \t x\nGPU Excluded:\t Yes\n'})),
     ('F12A Pascal and the open module', Machine({**WORKS, **function(ADDRESS, '0x10de', '0x1b80', '0x030000')}, script='init=100')),
+    ('OK and kernels for the GPU', Machine({**WORKS, **torch(sass(80), sass(90))}, options=PYTHON)),
+    ('OK and PTX for the GPU', Machine({**WORKS, **torch(sass(80), ptx(80))}, options=PYTHON)),
+    ('F097 no kernels for the GPU', Machine({**WORKS, **torch(sass(80), sass(90))}, script='cc=120', options=PYTHON)),
+    ('DROPPED none for an old one', Machine({**WORKS, **torch(sass(75), ptx(80))}, script='cc=61', options=PYTHON)),
+    ('F098 PTX that is too new', Machine({**WORKS, **torch(sass(80), ptx(90, (8, 8)))}, options=PYTHON)),
+    ('OK and F065, a list with a wrong name', Machine(WORKS, script='count=2', env={'CUDA_VISIBLE_DEVICES': '0,1,7'})),
+    ('OK and F068, two models', Machine(WORKS, script='count=2,numbered=1')),
+    ('OK and F128, an injected library', Machine(WORKS, env={'CUDA_INJECTION64_PATH': '/opt/none.so'})),
     ('F12B a bridge', Machine({**WORKS, **BRIDGE}, script='init=802')),
     ('F100 no GPU in this container', Machine({**HOST, **GPU, **CONTAINER}, **NO_DRIVER)),
     ('F102 NVIDIA_VISIBLE_DEVICES', Machine({**HOST, **GPU, **CONTAINER}, env={'NVIDIA_VISIBLE_DEVICES': 'void'}, **NO_DRIVER)),

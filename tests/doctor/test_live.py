@@ -13,8 +13,8 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from machine import GPU, HOST, NODES, Machine  # noqa: E402
-from played import PLAYED, WORKS  # noqa: E402
+from machine import GPU, HOST, LIBRARY_32, NODES, VERSION, Machine, library  # noqa: E402
+from played import LIB, PLAYED, PYTHON, WORKS, ptx, sass, torch  # noqa: E402
 
 FARWARP, FAKE, PRELOAD = (os.path.abspath(argument) for argument in sys.argv[1:4])
 results = []
@@ -72,7 +72,7 @@ def python_facts():
     first, second = report['facts']['python']
     packages = first['packages']
     check('Python: packages and what they are built for', packages['torch'] == {'version': '2.7.0+cu128', 'cpu_only': False, 'cuda': '12.8',
-          'native_files': 1, 'wants_native': True} and packages['jaxlib']['cpu_only'] is False and 'pure' not in packages and
+          'native_files': 1, 'wants_native': True, 'archs': None, 'kernels': None} and packages['jaxlib']['cpu_only'] is False and 'pure' not in packages and
           first['version'] == '3.11', first)
     check('Python: a folder that is not there', second['packages']['unseen']['errno'] == 'ENOENT', second)
 
@@ -104,6 +104,31 @@ def watches():
         doctor.terminate()
         doctor.wait()
     check('--watch reports what changes, once', seen.count('F001: ') == 1 and seen.count('F021: ') == 1 and 'F001 became F021' in seen, seen)
+
+
+def libraries_and_kernels():
+    """Libraries in the loader's order, told by their content; kernels of packages counted for the GPU."""
+    shim = library('libcudart.so.12')
+    _, report, _ = look(Machine({**WORKS, '/opt/a/libcudart.so.12': shim, LIB + 'libcudart.so.12.8.90': library('libcudart.so.12', 'libcudart.so.12'),
+                                 LIB + 'libcudart.so.12': library('libcudart.so.12', 'libcudart.so.12'), '/opt/a/libcuda.so.1': b'no ELF',
+                                 '/usr/lib/i386-linux-gnu/libcuda.so.570.1.1': LIBRARY_32, '/etc/ld.so.preload': '/opt/none.so\n'},
+                                env={'LD_LIBRARY_PATH': '/opt/none:/opt/a:'}))
+    found = report['facts']['libraries']
+    runtimes = [(item['path'], item['found_by'], item['kind'], item['mapped'], item['versioned']) for item in found['libcudart']]
+    check('libraries: the first one is what programs get', runtimes == [
+        ('/opt/a/libcudart.so.12', 'LD_LIBRARY_PATH', 'shim', True, False), (LIB + 'libcudart.so.12', 'default', 'runtime', False, True),
+        (LIB + 'libcudart.so.12.8.90', 'default', 'runtime', False, True)], runtimes)
+    drivers = [(os.path.basename(item['real']), item['found_by'], item['kind'], item['mapped'], item['machine']) for item in found['libcuda']]
+    check('libraries: the driver, what is no library, what is of another machine', drivers == [
+        ('libcuda.so.' + VERSION, 'LD_LIBRARY_PATH', 'driver', True, os.uname().machine), ('libcuda.so.1', 'LD_LIBRARY_PATH', None, False, None),
+        ('libcuda.so.570.1.1', 'elsewhere', 'driver', False, 'i386')] and '/opt/none.so' in found['preload'], drivers, found['preload'])
+    _, report, _ = look(Machine({**WORKS, **torch(sass(80), sass(90), ptx(90, (8, 4))), **torch(sass(80), ptx(75))}, options=PYTHON))
+    package = report['facts']['python'][0]['packages']['torch']
+    check('kernels: counted for the first GPU', package['archs'] == ['sm_80', 'compute_75'] and package['kernels'] == {
+        'native': 0, 'jit': 1, 'too_new': 0, 'neither': 0}, package)
+    _, report, _ = look(Machine({**WORKS, **torch(sass(80))}, script='init=999', options=PYTHON))
+    package = report['facts']['python'][0]['packages']['torch']
+    check('kernels: not counted without a GPU', package['archs'] == ['sm_80'] and 'unseen' in package['kernels'], package)
 
 
 def hangs():
@@ -198,6 +223,7 @@ def main():
     played()
     nvml_facts()
     python_facts()
+    libraries_and_kernels()
     watches()
     hangs()
     changes_nothing()

@@ -1,5 +1,5 @@
 /* Bytes as a library or program of the host: what the loader would see of it, and its kernels. */
-#include "inspect/kernels.h"
+#include "elf/kernels.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

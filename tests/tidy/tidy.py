@@ -26,7 +26,7 @@ ALLOWED = {
     # server: images are measured before a device believes what they say of their length
     'server': ['call', 'wire', 'layers', 'base', 'soft', 'native', 'image'],
     # elf: readers of files that the doctor and inspect share
-    'elf': ['base'],
+    'elf': ['base', 'image'],
     'doctor': ['base', 'image', 'elf'],
     # inspect: asks the driver for the GPU at hand in the doctor's child process
     'inspect': ['base', 'image', 'elf', 'doctor'],

@@ -1,5 +1,5 @@
 /* Surveys fat binaries (image/image.h) without taking them into memory: headers of fat binaries and of their entries, and one text for the compiler's version. */
-#include "inspect/kernels.h"
+#include "elf/kernels.h"
 
 #include <stdio.h>
 #include <stdlib.h>
