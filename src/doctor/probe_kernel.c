@@ -193,6 +193,22 @@ struct walk {
 	int depth;
 };
 
+/* Debian names the files by branch: nvidia-current-uvm, nvidia-tesla-470, nvidia-legacy-390xx; loaded they are nvidia-uvm, nvidia. */
+static void
+without_branch(char *module)
+{
+	static const char *const branches[] = { "-current", "-tesla", "-legacy", "-open" };
+
+	for (size_t i = 0; i < sizeof(branches) / sizeof(branches[0]); i++) {
+		char *at = strstr(module, branches[i]), *end = at ? at + strlen(branches[i]) : NULL;
+		if (!at || (*end && *end != '-'))
+			continue;
+		if (*end && isdigit((unsigned char)end[1])) /* -470, -390xx */
+			end += 1 + strcspn(end + 1, "-");
+		memmove(at, end, strlen(end) + 1);
+	}
+}
+
 static void
 walk_modules(const char *name, void *user)
 {
@@ -206,6 +222,7 @@ walk_modules(const char *name, void *user)
 		char path[1024], module[64];
 		snprintf(path, sizeof(path), "%s/%.200s", w->folder, name);
 		snprintf(module, sizeof(module), "%.*s", (int)(dot - name), name);
+		without_branch(module);
 		struct fw_json *file = dr_append(list);
 		dr_set_text(file, "name", module);
 		dr_set_text(file, "path", path);

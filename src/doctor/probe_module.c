@@ -208,7 +208,7 @@ probe_firmware(const struct dr_options *o, struct fw_json *facts)
 	struct search s = { .options = o, .list = dr_list(facts, "kernel.firmware") };
 	int error = dr_each_name(o, "/lib/firmware/nvidia", 256, add_firmware, &s);
 
-	if (error && error != ENOENT)
+	if (error && !(error == ENOENT && dr_exists(o, "/lib/firmware"))) /* some systems keep it elsewhere */
 		dr_unseen(facts, "kernel.firmware", error, "/lib/firmware/nvidia", NULL);
 }
 

@@ -270,4 +270,6 @@ PLAYED = [
     ('OK and F09C, no peers', Machine({**WORKS, **SXM, **function(SECOND, '0x10de', '0x2330', '0x030200')},
         drivers={ADDRESS: 'nvidia', SECOND: 'nvidia'}, script='count=2,peer=0')),
     ('OK and F09E, a full window', Machine(WORKS, nvml='bar1=3')),
+    ("F0A1 Debian's name of the module", Machine({**HOST, **GPU, '/lib/modules/6.1.0-13-amd64/updates/dkms/nvidia-current.ko': module_file(),
+        '/etc/modprobe.d/nvidia.conf': 'install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n'}, **NO_DRIVER)),
 ]

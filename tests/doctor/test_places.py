@@ -57,7 +57,7 @@ def main():
     report('plain: there is no GPU', want in ('F001', 'F100') and code == 1, want, code)
     places = (('unprivileged', ('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups')),
               ('in a user namespace', ('unshare', '--user', '--map-root-user')),
-              ('in a network namespace', ('unshare', '--user', '--map-root-user', '--net')),
+              ('in namespaces of network and of messages', ('unshare', '--user', '--map-root-user', '--net', '--ipc')),
               ('behind a /dev of its own', ('unshare', '--user', '--map-root-user', '--mount', 'sh', '-c',
                                             'mount -t tmpfs none /dev && touch /dev/null && exec "$@"', 'sh')))
     for what, wrap in places:
@@ -68,7 +68,7 @@ def main():
         facts = seen['facts'] if seen else {}
         good = bool(seen) and seen['verdict']['id'] == want and code == 1 and not seen['verdict']['possible']
         if 'namespace' in what:
-            good = good and facts['container']['namespaces']['user'] is True
+            good = good and facts['container']['namespaces']['user'] is True and facts['container']['namespaces']['ipc'] is ('messages' in what)
         report(what, good, seen['verdict'] if seen else error)
     if not DRIVER:
         skip("NVIDIA's own driver library", 'it was not fetched: tests/doctor/fetch_driver.py')
