@@ -74,7 +74,8 @@ _farwarp() {
 		--root|-r|--driver|--python) COMPREPLY=($(compgen -d -- "$current")) ;;
 		--record|--replay) COMPREPLY=($(compgen -f -- "$current")) ;;
 		--format) COMPREPLY=($(compgen -W 'text json html nagios npd prometheus slurm' -- "$current")) ;;
-		--deadline|-t|--explain) ;;
+		--explain) COMPREPLY=($(compgen -W "$("${COMP_WORDS[0]}" doctor --list 2>/dev/null | cut -d' ' -f1)" -- "$current")) ;;
+		--deadline|-t) ;;
 		*) COMPREPLY=($(compgen -W '--json --format --quick --deep --record --redact --replay --explain --list --watch --root --driver --load --python --deadline --help' -- "$current")) ;;
 		esac ;;
 	inspect)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "doctor/expr.h"
 #include "doctor/schema.h"
@@ -293,7 +294,7 @@ const struct dr_rule *
 dr_rule_find(const struct dr_rules *rules, const char *id)
 {
 	for (int i = 0; i < rules->count; i++)
-		if (strcmp(rules->rule[i].id, id) == 0)
+		if (strcasecmp(rules->rule[i].id, id) == 0)
 			return &rules->rule[i];
 	return NULL;
 }

@@ -110,7 +110,7 @@ dr_read_file(const struct dr_options *options, const char *path, size_t limit)
 	int fd = open_below(options, path, O_RDONLY | O_NONBLOCK);
 	if (fd < 0)
 		return NULL;
-	char *text = malloc(limit + 1);
+	char *text = calloc(1, limit + 1); /* zeroed: binary files are searched up to the limit */
 	size_t have = 0;
 	ssize_t got = -1;
 	while (text && have < limit && (got = read(fd, text + have, limit - have)) > 0)

@@ -20,7 +20,7 @@ dr_probe_function dr_probe_pci, dr_probe_platform, dr_probe_kernel, dr_probe_mod
 
 /* Reads a small file into buffer, without the white space at its end. 0 or errno; buffer is then "". */
 int dr_read_small(const struct dr_options *options, const char *path, char *buffer, size_t size);
-/* Reads a file of up to `limit` bytes; the caller frees. NULL and errno. The text ends with a zero. */
+/* Reads a file of up to `limit` bytes; the caller frees. NULL and errno. What the file does not fill is zero, and a byte more. */
 char *dr_read_file(const struct dr_options *options, const char *path, size_t limit);
 bool dr_exists(const struct dr_options *options, const char *path);
 /* The last part of a link's target. 0 or errno. */

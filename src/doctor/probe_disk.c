@@ -82,6 +82,20 @@ ask(void *shared)
 	d->at = d->count + 2;
 }
 
+/* The kernel writes white space and backslashes of a path as \ooo. */
+static void
+unescape(char *path)
+{
+	char *to = path;
+
+	for (const char *from = path; *from; to++) {
+		bool escape = from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] >= '0' && from[2] <= '7' && from[3] >= '0' && from[3] <= '7';
+		*to = escape ? (char)((from[1] - '0') << 6 | (from[2] - '0') << 3 | (from[3] - '0')) : *from;
+		from += escape ? 4 : 1;
+	}
+	*to = 0;
+}
+
 /* Lines of mountinfo: "id parent major:minor root target options ... - fs source superoptions". A later mount hides an earlier one. */
 static void
 read_mounts(struct disks *d, char *text)
@@ -92,6 +106,7 @@ read_mounts(struct disks *d, char *text)
 		if (!dash || sscanf(dash + 3, "%31s", mount.fs) != 1 || is_pseudo(mount.fs) ||
 		    sscanf(line, "%*s %*s %*s %*s %255s %127s", mount.path, mount.options) != 2)
 			continue;
+		unescape(mount.path);
 		unsigned at = 0;
 		while (at < d->count && strcmp(d->mount[at].path, mount.path) != 0)
 			at++;

@@ -134,8 +134,9 @@ probe_numbers(const struct dr_options *o, struct fw_json *platform)
 		dr_set_real(platform, "uptime", strtod(text, NULL));
 	char *memory = dr_read_file(o, "/proc/meminfo", 4096);
 	const char *total = memory ? strstr(memory, "MemTotal:") : NULL;
-	if (total)
-		dr_set_int(platform, "memory", strtoll(total + 9, NULL, 10) * 1024);
+	long long kilobytes = total ? strtoll(total + 9, NULL, 10) : 0;
+	if (kilobytes > 0 && kilobytes < 1ll << 50)
+		dr_set_int(platform, "memory", kilobytes * 1024);
 	free(memory);
 	if (!*o->root)
 		dr_set_int(platform, "cpus", sysconf(_SC_NPROCESSORS_ONLN));

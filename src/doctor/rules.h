@@ -94,6 +94,7 @@ bool dr_rules_parse(struct dr_rules *rules, const char *name, const char *text, 
 /* Names that rules give each other (after) exist and go in no circle. */
 bool dr_rules_check(const struct dr_rules *rules, char *error, size_t size);
 void dr_rules_free(struct dr_rules *rules);
+/* In either case of letters; NULL: there is none. */
 const struct dr_rule *dr_rule_find(const struct dr_rules *rules, const char *id);
 /* In words: "root on this machine, or the cloud provider". */
 const char *dr_who_text(const char *who, char *text, size_t size);

@@ -108,6 +108,14 @@ void in_print_text(const struct in_report *report, const struct in_inspector *in
 /* One JSON document of all reports; false: out of memory or not written. */
 bool in_print_json(struct in_report *const *reports, size_t count, const struct in_inspector *inspector, FILE *out);
 
+/* What an id means, wherever it is reported. */
+struct in_meaning {
+	const char *id, *cause, *text, *fix; /* fix: a line each */
+};
+const struct in_meaning *in_meaning(size_t index);       /* NULL behind the last */
+const struct in_meaning *in_meaning_of(const char *id);  /* in either case of letters; NULL: inspect reports no such id */
+void in_print_meaning(const struct in_meaning *meaning, FILE *out);
+
 /* ---- shared by the files of this folder */
 
 struct in_report *in_report_new(const char *path, enum in_kind kind);

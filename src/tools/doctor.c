@@ -12,6 +12,7 @@
 
 #include "doctor/doctor.h"
 #include "doctor/report.h"
+#include "inspect/inspect.h"
 
 #define MAX_PYTHON 32
 
@@ -41,8 +42,8 @@ static const struct argp_option option_table[] = {
 	{ "record", KEY_RECORD, "FILE", 0, "write the facts to FILE (- for standard output)", 0 },
 	{ "redact", KEY_REDACT, NULL, 0, "with --record: host and user names, addresses, serial numbers and UUIDs become pseudonyms", 0 },
 	{ "replay", KEY_REPLAY, "FILE", 0, "judge recorded facts instead of this machine", 0 },
-	{ "explain", KEY_EXPLAIN, "ID", 0, "print a rule: what it rests on, what it advises", 0 },
-	{ "list", 'l', NULL, 0, "list the findings that this version knows", 0 },
+	{ "explain", KEY_EXPLAIN, "ID", 0, "print what a finding of doctor or inspect means, rests on and advises", 0 },
+	{ "list", 'l', NULL, 0, "list the findings that this version of doctor and inspect knows", 0 },
 	{ "watch", KEY_WATCH, "SECONDS", OPTION_ARG_OPTIONAL, "look again every SECONDS (default 60) and report changes", 0 },
 	{ "python", KEY_PYTHON, "DIR", 0, "look at the Python environment in DIR as well (may be repeated); nothing is imported", 0 },
 	{ "root", 'r', "DIR", 0, "look at a /sys, /proc and /dev below DIR; the driver is then not asked", 0 },
@@ -217,6 +218,39 @@ watch(const struct doctor_options *o, const struct dr_rules *rules)
 	}
 }
 
+/* All rules, then what only farwarp inspect reports. */
+static int
+list_ids(const struct dr_rules *rules)
+{
+	for (int i = 0; i < rules->count; i++)
+		printf("%-8s %-10s %-7s %s\n", rules->rule[i].id, dr_layer_names[rules->rule[i].layer], dr_state_names[rules->rule[i].state],
+		       rules->rule[i].title);
+	for (size_t i = 0; in_meaning(i); i++)
+		if (!dr_rule_find(rules, in_meaning(i)->id))
+			printf("%-8s %-10s %-7s %s\n", in_meaning(i)->id, "file", "inspect", in_meaning(i)->cause);
+	return 0;
+}
+
+/* An id may be a rule's, a finding's of farwarp inspect, or both. */
+static int
+explain(const struct dr_rules *rules, const char *id)
+{
+	const struct dr_rule *rule = dr_rule_find(rules, id);
+	const struct in_meaning *meaning = in_meaning_of(id);
+
+	if (rule)
+		dr_report_rule(rule, stdout);
+	if (rule && meaning)
+		printf("\nand of a file:\n");
+	if (meaning)
+		in_print_meaning(meaning, stdout);
+	if (!rule && !meaning) {
+		fprintf(stderr, "farwarp doctor: there is no finding \"%s\"; farwarp doctor --list shows them\n", id);
+		return FW_EXIT_USAGE;
+	}
+	return 0;
+}
+
 int
 tool_doctor(int argc, char **argv)
 {
@@ -236,21 +270,10 @@ tool_doctor(int argc, char **argv)
 	const struct dr_rules *rules = dr_rules_builtin();
 	if (!rules)
 		return 2;
-	if (o.list) {
-		for (int i = 0; i < rules->count; i++)
-			printf("%-8s %-10s %-7s %s\n", rules->rule[i].id, dr_layer_names[rules->rule[i].layer], dr_state_names[rules->rule[i].state],
-			       rules->rule[i].title);
-		return 0;
-	}
-	if (o.explain) {
-		const struct dr_rule *rule = dr_rule_find(rules, o.explain);
-		if (!rule) {
-			fprintf(stderr, "farwarp doctor: there is no rule \"%s\"; --list shows them\n", o.explain);
-			return FW_EXIT_USAGE;
-		}
-		dr_report_rule(rule, stdout);
-		return 0;
-	}
+	if (o.list)
+		return list_ids(rules);
+	if (o.explain)
+		return explain(rules, o.explain);
 	if (o.watch)
 		watch(&o, rules);
 	return look(&o, rules, NULL);

@@ -73,7 +73,7 @@ def catalogue():
 
 def rules(build):
     done = subprocess.run([os.path.join(build, 'farwarp'), 'doctor', '--list'], capture_output=True, text=True, check=True)
-    return {line.split()[0] for line in done.stdout.split('\n') if line}
+    return {line.split()[0] for line in done.stdout.split('\n') if line and line.split()[2] != 'inspect'}
 
 
 def coverage_page(build):

@@ -150,6 +150,9 @@ def hangs():
     took = time.monotonic() - begin
     check('a file system that does not answer', code == 0 and took < 4 and mounts['/srv'] == {'unseen': {'why': 'it does not answer'}} and
           mounts['/'] is False, mounts, took)
+    spaced = {**WORKS, '/proc/self/mountinfo': MOUNTS + r'26 22 8:33 / /mnt/two\040words rw - xfs /dev/sdc1 rw' + '\n'}
+    _, report, _ = look(Machine(spaced, env={'FAKE_DISKS': '/two words=2000000:1900000:0:0,/=30000:9000:1000:900'}))
+    check('a mount whose path has a space', report['facts']['disk']['empty']['path'] == '/mnt/two words', report['facts']['disk'])
     for script, want in (('hang=init', 'F09B'), ('hang=launch', 'F09B')):
         begin = time.monotonic()
         code, report, _ = look(Machine(WORKS, script=script, env={'FAKE_UNKILLABLE': '1'}))

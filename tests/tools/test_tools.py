@@ -3,6 +3,7 @@
 
     test_tools.py FARWARP FAKE_LIBCUDA
 """
+import glob
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import tempfile
 import time
 
 FARWARP, FAKE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TESTS = []
 
 
@@ -330,6 +332,22 @@ def doctor_refuses_bad_options():
         expect(farwarp('doctor', *bad).returncode == 64, bad)
     expect('F001' in farwarp('doctor', '--list').stdout)
     expect('unless' in farwarp('doctor', '--explain', 'F051').stdout)
+
+
+@test
+def every_id_is_explained():
+    """Those of inspect stand in its sources, its table of meanings and its page; --list has them all, the completion offers them."""
+    source = ''.join(open(path).read() for path in sorted(glob.glob(ROOT + '/src/inspect/*.c')) if not path.endswith('meaning.c'))
+    page = dict(re.findall(r'^\| ([FI][0-9A-F]{2,3}) \| (.*) \|$', open(ROOT + '/docs/inspect.md').read(), re.M))
+    listed = [line.split()[0] for line in farwarp('doctor', '--list').stdout.splitlines()]
+    expect(set(re.findall(r'"([FI][0-9][0-9A-F]{1,2})"', source)) == set(page), 'docs/inspect.md', sorted(page))
+    expect(len(listed) == len(set(listed)) and set(page) <= set(listed), listed)
+    for name, cause in page.items():
+        text = farwarp('doctor', '--explain', name.lower()).stdout
+        expect('%s: %s\n  reported by: farwarp inspect' % (name, cause.replace('`', '')) in text, name, cause, text)
+    script = '. %s/pkg/completion/farwarp.bash; COMP_WORDS=(%s doctor --explain F07); COMP_CWORD=3; _farwarp; echo "${COMPREPLY[@]}"' % (ROOT, FARWARP)
+    offered = subprocess.run(['bash', '-c', script], capture_output=True, text=True).stdout.split()
+    expect(offered == [name for name in listed if name.startswith('F07')], offered)
 
 
 @test
