@@ -30,7 +30,8 @@ def quoted(text):
 def main():
     schema, rules, output = sys.argv[1], sys.argv[2:-1], sys.argv[-1]
     lines = ['/* made by embed.py: do not edit */', 'static const struct dr_schema_row schema_rows[] = {']
-    lines += ['\t{ %s, DR_%s, %s },' % (quoted(path), kind.upper(), quoted(get)) for path, kind, _, get, _ in schema_rows(schema)]
+    lines += ['\t{ %s, DR_%s, %s, %s },' % (quoted(path), kind.upper(), quoted(get), quoted(meaning))
+              for path, kind, _, get, meaning in schema_rows(schema)]
     lines += ['};', 'static const struct dr_rule_file rule_files[] = {']
     for path in rules:
         lines.append('\t{ %s,' % quoted(os.path.basename(path)))

@@ -36,12 +36,18 @@ extend(char *path, const char *text, size_t length, bool dot)
 	snprintf(path + used, DR_MAX_PATH - used, "%s%.*s", dot && used ? "." : "", (int)length, text);
 }
 
+static bool
+is_map(const char *path)
+{
+	const struct dr_schema_row *row = dr_schema_find(path);
+	return row && row->type == DR_MAP;
+}
+
 /* What is missing below a map is absent; elsewhere it was not looked at. */
 static bool
 in_a_map(const char *holder)
 {
-	const struct dr_schema_row *row = *holder ? dr_schema_find(holder) : NULL;
-	return row && row->type == DR_MAP;
+	return *holder && is_map(holder);
 }
 
 static void
@@ -113,8 +119,13 @@ shown(struct evaluation *e, const struct fact *fact)
 		snprintf(text, sizeof(text), "could not be seen: %s%s%.100s", *name || *why ? name : "not looked at", *name && *why ? ", " : "", why);
 	} else if (fw_json_is(fact->value, FW_JSON_TEXT)) {
 		snprintf(text, sizeof(text), "%.150s", fw_json_as_text(fact->value));
+	} else if (fw_json_is(fact->value, FW_JSON_OBJECT) && !is_map(fact->path)) {
+		snprintf(text, sizeof(text), "there");
 	} else if (fw_json_is(fact->value, FW_JSON_ARRAY) || fw_json_is(fact->value, FW_JSON_OBJECT)) {
-		snprintf(text, sizeof(text), "%zu of them", fw_json_size(fact->value));
+		size_t size = fw_json_size(fact->value), used = 0;
+		snprintf(text, sizeof(text), size ? "%zu" : "none", size);
+		for (size_t i = 0; i < size && fw_json_is(fw_json_at(fact->value, i), FW_JSON_TEXT) && used < sizeof(text); i++)
+			used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s", i ? ", " : "", fw_json_as_text(fw_json_at(fact->value, i)));
 	} else if (fw_json_is(fact->value, FW_JSON_INT)) {
 		snprintf(text, sizeof(text), "%lld", (long long)fw_json_as_int(fact->value));
 	} else if (fw_json_is(fact->value, FW_JSON_REAL)) {
@@ -221,10 +232,10 @@ count(struct evaluation *e, const struct dr_operand *operand)
 			return (struct value){ .kind = V_UNSEEN };
 		found += truth == DR_TRUE;
 	}
-	char text[64];
+	char text[160];
 	e->finding->count = before;
-	snprintf(text, sizeof(text), "%.0f of them%s", found, operand->filter ? " fit" : "");
-	record_value(e, list.path, fw_arena_strndup(e->arena, text, strlen(text)), NULL);
+	snprintf(text, sizeof(text), "%.0f with %.120s", found, operand->filter ? operand->filter_text : "");
+	record_value(e, list.path, operand->filter ? fw_arena_strndup(e->arena, text, strlen(text)) : shown(e, &list), NULL);
 	return (struct value){ .kind = V_NUMBER, .number = found };
 }
 
@@ -319,7 +330,11 @@ over_elements(struct evaluation *e, const struct dr_expr *expr)
 		memcpy(e->finding->evidence + before, unseen, (size_t)unseen_count * sizeof(unseen[0]));
 		e->finding->count = before + unseen_count;
 	} else {
-		record(e, &list);
+		char text[160];
+		size_t size = list.state == PRESENT ? fw_json_size(list.value) : 0;
+		if (size)
+			snprintf(text, sizeof(text), expr->kind == DR_E_ANY ? "none of %zu with %.120s" : "all %zu with %.120s", size, expr->left_text);
+		record_value(e, list.path, size ? fw_arena_strndup(e->arena, text, strlen(text)) : shown(e, &list), NULL);
 	}
 	return result;
 }

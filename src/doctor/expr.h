@@ -21,12 +21,14 @@ struct dr_operand {
 	const char *text;              /* a path, or text; a path that begins with "." is of the element at hand */
 	double number;                 /* or truth */
 	const struct dr_expr *filter;  /* of count(), or NULL */
+	const char *filter_text;
 };
 
 struct dr_expr {
 	enum dr_expr_kind kind;
 	const struct dr_expr *left, *right;
 	const char *path;
+	const char *left_text;    /* of any and all: as the rule has it */
 	struct dr_operand operand[2];
 	const struct dr_operand *list; /* of in () */
 	int list_count;

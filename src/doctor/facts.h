@@ -27,6 +27,7 @@ struct dr_schema_row {
 	const char *path;   /* "pci.gpus[].driver", "env.*" */
 	enum dr_type type;
 	const char *get;    /* command that obtains it by hand, or "" */
+	const char *meaning; /* of a number: "0 none, 1 reset, ..." */
 };
 size_t dr_schema_size(void);
 const struct dr_schema_row *dr_schema_at(size_t index);

@@ -132,6 +132,17 @@ evidence_text(struct dr_judgement *j, const struct dr_finding *finding)
 	return kept ? kept : "";
 }
 
+/* A layer that does not work above one with a fault says nothing of itself. */
+static const char *
+after_the_fault(struct dr_judgement *j, const struct dr_finding *finding)
+{
+	char text[400];
+
+	snprintf(text, sizeof(text), "%s: look again when %s is mended", evidence_text(j, finding), j->verdict->rule->id);
+	const char *kept = fw_arena_strndup(&j->arena, text, strlen(text));
+	return kept ? kept : "";
+}
+
 static void
 judge_layer(struct dr_judgement *j, enum dr_layer layer)
 {
@@ -154,6 +165,8 @@ judge_layer(struct dr_judgement *j, enum dr_layer layer)
 		*state = (struct dr_layer_state){ "ok", evidence_text(j, &ok) };
 	else if (na.truth == DR_TRUE)
 		*state = (struct dr_layer_state){ "not applicable", evidence_text(j, &na) };
+	else if (ok.truth == DR_FALSE && j->verdict && j->verdict->rule->state == DR_FAULT && j->verdict->rule->layer <= layer)
+		*state = (struct dr_layer_state){ "unknown", after_the_fault(j, &ok) };
 	else
 		*state = (struct dr_layer_state){ "unknown", evidence_text(j, &ok) };
 }

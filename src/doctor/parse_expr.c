@@ -159,6 +159,19 @@ open_list(struct parser *p)
 	return path;
 }
 
+/* The condition of each element; *text: as it is written. */
+static const struct dr_expr *
+parse_filter(struct parser *p, const char **text)
+{
+	skip_space(p);
+	const char *begin = p->at;
+	const struct dr_expr *filter = parse_or(p);
+
+	if (filter && !(*text = fw_arena_strndup(&p->rules->arena, begin, (size_t)(p->at - begin))))
+		return fail(p, "out of memory", NULL);
+	return filter;
+}
+
 static const char *
 parse_text(struct parser *p)
 {
@@ -201,7 +214,7 @@ parse_operand(struct parser *p, struct dr_operand *operand, const struct dr_sche
 		operand->text = open_list(p);
 		if (!operand->text)
 			return false;
-		if (take(p, ",") && !(operand->filter = parse_or(p)))
+		if (take(p, ",") && !(operand->filter = parse_filter(p, &operand->filter_text)))
 			return false;
 		p->scopes--;
 		return want(p, ")");
@@ -308,7 +321,7 @@ parse_test(struct parser *p)
 			if (!expr || !(expr->path = of_list ? open_list(p) : parse_path(p, &row)))
 				return NULL;
 			if (of_list) {
-				if (!want(p, ",") || !(expr->left = parse_or(p)))
+				if (!want(p, ",") || !(expr->left = parse_filter(p, &expr->left_text)))
 					return NULL;
 				p->scopes--;
 			}

@@ -13,7 +13,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from machine import GPU, HOST, LIBRARY_32, NODES, VERSION, Machine, library  # noqa: E402
+from machine import GPU, HOST, LIBRARY_32, MOUNTS, NODES, VERSION, Machine, library  # noqa: E402
 from played import LIB, PLAYED, PYTHON, WORKS, ptx, sass, torch  # noqa: E402
 
 FARWARP, FAKE, PRELOAD = (os.path.abspath(argument) for argument in sys.argv[1:4])

@@ -391,6 +391,7 @@ def doctor_formats():
         expect(len(npd.rstrip('\n')) <= 80, npd)
         expect('farwarp_doctor_works %d\n' % works in farwarp('doctor', '--replay', path, '--format', 'prometheus').stdout)
         page = farwarp('doctor', '--replay', path, '--format', 'html').stdout
+        expect(not re.search(r'</h2>\s*<(h2|p class="small")', page) and '<table class="id">\n</table>' not in page, 'an empty part')
         expect('viewport' in page and 'http-equiv' not in page and '<script' not in page and 'src=' not in page and 'href=' not in page)
     warned = farwarp('doctor', '--replay', os.path.join(machines, 'F112.json'), '--format', 'nagios')
     expect(warned.returncode == 1 and warned.stdout.startswith('WARNING - F112'), warned)
