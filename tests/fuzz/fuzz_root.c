@@ -167,7 +167,7 @@ check(struct fw_json *facts)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static dr_probe_function *const probes[] = { dr_probe_pci, dr_probe_platform, dr_probe_kernel, dr_probe_nodes, dr_probe_container,
+	static dr_probe_function *const probes[] = { dr_probe_pci, dr_probe_platform, dr_probe_kernel, dr_probe_module, dr_probe_nodes, dr_probe_container,
 		dr_probe_runtime, dr_probe_services, dr_probe_disk };
 	static const char *const python[] = { "/venv", NULL };
 	const struct dr_options options = { .root = root, .deadline = 1, .python = python };
