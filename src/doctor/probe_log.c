@@ -38,7 +38,7 @@ struct dr_log { /* a ring a kind */
 static const char *const others[] = {
 	"PM: suspend exit", "PM: hibernation: hibernation exit", "blocked for more than", "AER:", "DMAR:", "IO_PAGE_FAULT", "nvidia", "nouveau",
 	"Loading of unsigned module", "module verification failed", "Out of memory: Killed process", "NVRM", "can't assign; no space",
-	"Unable to change power state", "uvm", "virtual machine fork" };
+	"Unable to change power state", "uvm", "virtual machine fork", "libspdm" };
 
 static enum kind
 kind_of(const char *text)

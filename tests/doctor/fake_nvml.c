@@ -1,7 +1,8 @@
 /*
- * A libnvidia-ml.so.1 for tests: one GPU that works, but for what FAKE_NVML says, "NAME=NUMBER" separated by commas.
+ * A libnvidia-ml.so.1 for tests: a GPU that works, but for what FAKE_NVML says, "NAME=NUMBER" separated by commas.
  *
  *	init handle        what nvmlInit_v2 and the request of the handle return; hang=1: nvmlInit_v2 does not
+ *	count second       how many GPUs, all alike but for the second's state of the fabric
  *	fabric status mask state, status and health mask of the fabric; fabric=-1: not supported
  *	cc ready           confidential computing is on, its GPUs are ready; cc=-1: not supported
  *	mig pending migs   MIG mode, pending mode, MIG devices; mig=-1: not supported
@@ -89,7 +90,7 @@ EXPORT int nvmlDeviceGetCount_v2(unsigned *count);
 int
 nvmlDeviceGetCount_v2(unsigned *count)
 {
-	*count = 1;
+	*count = (unsigned)number("count", 1);
 	return 0;
 }
 
@@ -145,10 +146,9 @@ EXPORT int nvmlDeviceGetGpuFabricInfoV(void *device, struct fabric *fabric);
 int
 nvmlDeviceGetGpuFabricInfoV(void *device, struct fabric *fabric)
 {
-	(void)device;
 	if (fabric->version != (sizeof(*fabric) | 2u << 24))
 		return 25;
-	fabric->state = (unsigned char)number("fabric", 0);
+	fabric->state = (unsigned char)number(device == (char *)0x1001 ? "second" : "fabric", number("fabric", 0));
 	fabric->status = (int)number("status", 0);
 	fabric->mask = (unsigned)number("mask", 0);
 	return number("fabric", -1) < 0 ? NOT_SUPPORTED : 0;
