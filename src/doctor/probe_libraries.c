@@ -424,6 +424,14 @@ tell(const struct look *l, struct fw_json *list, const struct file *f)
 	in_source_close(&source);
 }
 
+/* Where Ollama's installer and distributions put its backends: cuda_v12, cuda_v13, vulkan... */
+static void
+add_ollama(const char *name, void *user)
+{
+	if (strncmp(name, "cuda_", 5) == 0)
+		dr_append_text(user, name);
+}
+
 static void
 find_musl(const char *name, void *user)
 {
@@ -458,6 +466,9 @@ ask(void *shared)
 	}
 	dr_each_name(w->options, "/lib", MAX_NAMES, find_musl, &musl);
 	dr_set_bool(libraries, "musl", musl);
+	struct fw_json *ollama = dr_list(libraries, "ollama");
+	dr_each_name(w->options, "/usr/local/lib/ollama", 256, add_ollama, ollama);
+	dr_each_name(w->options, "/usr/lib/ollama", 256, add_ollama, ollama);
 #ifdef __GLIBC__
 	dr_set_text(libraries, "glibc", gnu_get_libc_version());
 #else

@@ -1,7 +1,6 @@
 /*
- * Probe of Python environments that --python names: which CUDA the packages in them are built for, read from the installed metadata, and which
- * of their kernels the first GPU can run, read from their libraries; nothing is imported or run. In a child, for a folder may lie on a server
- * that is gone.
+ * Probe of Python environments that --python names: which CUDA the packages in them are built for, read from the installed metadata, and what
+ * their libraries hold (python_native.h); nothing is imported or run. In a child, for a folder may lie on a server that is gone.
  *
  * A package wants native code when its own Python files import a module of its own that is named after CUDA or kernels ("from . import
  * _cuda_ops", "from pkg import _C"): if the package then holds no such file, its build left the kernels out.
@@ -10,13 +9,12 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "elf/kernels.h"
+#include "doctor/python_native.h"
 
 #define MAX_ANSWER (512 << 10)   /* bytes of an environment, as JSON */
 #define MAX_RECORD (8 << 20)
@@ -24,7 +22,6 @@
 #define MAX_SOURCES 300          /* of a package */
 #define MAX_PACKAGES 2000
 #define MAX_ENVIRONMENTS 32
-#define MAX_LIBRARIES 64         /* of a package, whose kernels are surveyed */
 
 struct work { /* shared with the child */
 	volatile unsigned beat;
@@ -39,7 +36,7 @@ struct environment {
 	struct fw_json *packages;
 	regex_t *imports;
 	volatile unsigned *beat;
-	const struct in_device *device;
+	struct dr_native native;
 	unsigned seen;
 	bool jax_plugin;
 };
@@ -204,89 +201,6 @@ contents_of(struct environment *e, const char *info, int *native, bool *wants)
 }
 
 static void
-add_kernels(struct in_kernels *sum, const struct in_kernels *k)
-{
-	sum->native += k->native;
-	sum->jit += k->jit;
-	sum->too_new += k->too_new;
-	sum->uncovered += k->uncovered;
-	sum->modules += k->modules;
-	sum->newest_ptx = k->newest_ptx > sum->newest_ptx ? k->newest_ptx : sum->newest_ptx;
-	for (size_t i = 0; i < k->arch_count; i++) {
-		size_t n = 0;
-		while (n < sum->arch_count && (sum->archs[n].arch != k->archs[i].arch || sum->archs[n].suffix != k->archs[i].suffix || sum->archs[n].ptx != k->archs[i].ptx))
-			n++;
-		if (n == sum->arch_count && n < IN_MAX_ARCHS)
-			sum->archs[sum->arch_count++] = k->archs[i];
-	}
-}
-
-/* Surveys the fat binaries of a library, if it has any. */
-static void
-survey(struct environment *e, const char *file, struct in_kernels *sum)
-{
-	char path[PATH_MAX];
-	struct in_source source;
-	struct in_elf elf;
-	struct in_kernels kernels;
-
-	(*e->beat)++;
-	snprintf(path, sizeof(path), "%s%s/%s", e->options->root, e->folder, file);
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0 || !in_source_fd(&source, fd, NULL))
-		return;
-	if (in_elf_read(&elf, &source, NULL)) {
-		if (elf.readable && elf.fatbin_count) {
-			in_kernels_read(&kernels, &elf, &source, e->device);
-			add_kernels(sum, &kernels);
-		}
-		in_elf_free(&elf);
-	}
-	in_source_close(&source);
-}
-
-/* What the libraries that RECORD names hold for the first GPU. */
-static void
-kernels_of(struct environment *e, const char *info, struct fw_json *package)
-{
-	char path[1100], text[16];
-	unsigned libraries = 0;
-	struct in_kernels *sum = calloc(1, sizeof(*sum));
-
-	snprintf(path, sizeof(path), "%s/%s/RECORD", e->folder, info);
-	char *record = dr_read_file(e->options, path, MAX_RECORD);
-	for (const char *line = record; sum && line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
-		size_t length = strcspn(line, ",\n");
-		char file[512];
-		if (length < 4 || length >= sizeof(file) || strncmp(line + length - 3, ".so", 3) != 0 || line[0] == '.' || line[0] == '/' || libraries++ >= MAX_LIBRARIES)
-			continue;
-		snprintf(file, sizeof(file), "%.*s", (int)length, line);
-		survey(e, file, sum);
-	}
-	free(record);
-	if (!sum || !sum->modules) { /* it has none, or compiles them while it runs */
-		dr_set_absent(package, "archs");
-		dr_set_absent(package, "kernels");
-		free(sum);
-		return;
-	}
-	struct fw_json *archs = dr_list(package, "archs");
-	for (size_t i = 0; i < sum->arch_count; i++) {
-		snprintf(text, sizeof(text), "%s_%u%.1s", sum->archs[i].ptx ? "compute" : "sm", sum->archs[i].arch, &sum->archs[i].suffix);
-		dr_append_text(archs, text);
-	}
-	if (e->device->cc) {
-		dr_set_int(package, "kernels.native", sum->native);
-		dr_set_int(package, "kernels.jit", sum->jit);
-		dr_set_int(package, "kernels.too_new", sum->too_new);
-		dr_set_int(package, "kernels.neither", sum->uncovered);
-	} else {
-		dr_unseen(package, "kernels", 0, "no GPU answers for which they could be counted", "farwarp inspect DIR --cc 9.0");
-	}
-	free(sum);
-}
-
-static void
 look_for_plugin(const char *name, void *user)
 {
 	struct environment *e = user;
@@ -326,7 +240,7 @@ add_package(const char *info, void *user)
 	dr_set_int(package, "native_files", native);
 	dr_set_bool(package, "wants_native", wants || native > 0);
 	if (has_kernels(name))
-		kernels_of(e, info, package);
+		dr_native_package(&e->native, name, info, package);
 	fw_json_set(e->packages, name, package);
 }
 
@@ -373,7 +287,7 @@ static void
 add_environment(struct work *w, struct fw_json *list, const char *dir, regex_t *imports)
 {
 	static const char *const bases[] = { "/lib", "/lib64", "/local/lib" };
-	struct environment e = { .options = w->options, .imports = imports, .beat = &w->beat, .device = &w->device };
+	struct environment e = { .options = w->options, .imports = imports, .beat = &w->beat };
 	struct places places = { .options = w->options };
 	char base[512];
 
@@ -386,9 +300,11 @@ add_environment(struct work *w, struct fw_json *list, const char *dir, regex_t *
 	}
 	snprintf(e.folder, sizeof(e.folder), "%.500s", places.found[0] ? places.found : dir);
 	version_of(w->options, item, dir, e.folder);
+	e.native = (struct dr_native){ .options = w->options, .folder = e.folder, .device = &w->device, .beat = &w->beat };
 	e.packages = fw_json_object();
 	dr_each_name(w->options, e.folder, 8192, look_for_plugin, &e);
 	int error = dr_each_name(w->options, e.folder, 8192, add_package, &e);
+	dr_native_end(&e.native);
 	if (error) {
 		fw_json_free(e.packages);
 		dr_unseen(item, "packages", error, e.folder, NULL);

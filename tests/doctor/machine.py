@@ -71,15 +71,18 @@ def package(name, version, files=(), folder='/opt/venv/lib/python3.11/site-packa
 NVIDIA = object()  # as a file's content: the scripted libcuda.so.1 that has NVIDIA's mark
 
 
-def library(soname, defines='', needs=None, fatbin=b'', machine=183 if os.uname().machine == 'aarch64' else 62):
+def library(soname, defines='', needs=None, fatbin=b'', calls=(), has=(), machine=183 if os.uname().machine == 'aarch64' else 62):
     """A shared library for the loader to look at: an ELF file without code. `defines` names a version of its symbols, `needs` is
-    (library, version) of one that it asks for; `fatbin` holds kernels, as tests/inspect/made.py makes them."""
-    names = [b'', soname.encode(), defines.encode(), *(word.encode() for word in needs or ())]
+    (library, version) of one that it asks for; `fatbin` holds kernels, as tests/inspect/made.py makes them; `calls` and
+    `has` name functions."""
+    names = [b'', *(word.encode() for word in (soname, defines, *(needs or ()), *calls, *has))]
     strings, at = b'', {}
     for name in names:
         at[name] = len(strings)
         strings += name + b'\0'
-    body, dynamic = bytes(24) + struct.pack('<5I', 1, 1, 0, 0, 0)[:16], []  # one empty symbol; a hash table of one bucket
+    symbols = [struct.pack('<IBBHQQ', at[word.encode()], 0x12, 0, where, 64 * where, 0) for where, words in ((0, calls), (1, has)) for word in words]
+    body, dynamic = bytes(24) + b''.join(symbols), []
+    hashes = struct.pack('<3I', 1, 1 + len(symbols), 0) + bytes(4 + 4 * len(symbols))  # one empty bucket
     base = 64 + 2 * 56
 
     def put(tag, data):
@@ -87,7 +90,8 @@ def library(soname, defines='', needs=None, fatbin=b'', machine=183 if os.uname(
         body += bytes(-len(body) % 8)
         dynamic.append((tag, base + len(body)))
         body += data
-    dynamic += [(6, base), (4, base + 24), (11, 24), (14, at[soname.encode()])]
+    dynamic += [(6, base), (11, 24), (14, at[soname.encode()])]
+    put(4, hashes)
     put(5, strings)
     dynamic.append((10, len(strings)))
     if defines:  # one version, index 2

@@ -54,7 +54,14 @@ def nodes(**changes):
 
 def torch(*entries):
     """An environment whose torch for CUDA 12.8 holds these kernels."""
-    return package('torch', '2.7.0', {'torch/version.py': "cuda = '12.8'\n", 'torch/lib/libtorch_cuda.so': library('libtorch_cuda.so', fatbin=fatbin(*entries))})
+    return package('torch', '2.7.0', {'torch/version.py': "cuda = '12.8'\n", 'torch/lib/libtorch_cuda.so': library('libtorch_cuda.so', fatbin=fatbin(*entries)),
+                                       'torch/lib/libc10.so': library('libc10.so', has=('_ZN3c105ErrorC1Ev',))})
+
+
+def vision(symbol):
+    """A package whose library calls a function of torch, one of another library of its own and one of the C library."""
+    return package('torchvision', '0.22.0', {'torchvision/_C.so': library('_C.so', '', ('libc10.so', ''), calls=(symbol, '_ZN2at3ownEv', 'malloc')),
+                                             'torchvision/image.so': library('image.so', '', ('libc10.so', ''), has=('_ZN2at3ownEv',))})
 
 
 PYTHON = ['--python', '/opt/venv']
@@ -206,6 +213,10 @@ PLAYED = [
     ('F097 no kernels for the GPU', Machine({**WORKS, **torch(sass(80), sass(90))}, script='cc=120', options=PYTHON)),
     ('DROPPED none for an old one', Machine({**WORKS, **torch(sass(75), ptx(80))}, script='cc=61', options=PYTHON)),
     ('F098 PTX that is too new', Machine({**WORKS, **torch(sass(80), ptx(90, (8, 8)))}, options=PYTHON)),
+    ('F123 built for another torch', Machine({**WORKS, **torch(sass(90)), **vision('_ZN3c105ErrorC2ESs')}, options=PYTHON)),
+    ('OK and built for this torch', Machine({**WORKS, **torch(sass(90)), **vision('_ZN3c105ErrorC1Ev')}, options=PYTHON)),
+    ('OK and F126, an old driver for Ollama', Machine({**WORKS, '/usr/local/lib/ollama/cuda_v12/libggml-cuda.so': '',
+        '/proc/driver/nvidia/version': NVRM % ('Open Kernel Module', '535.1.1'), **module('nvidia', '535.1.1')}, library='libcuda.so.535.1.1')),
     ('OK and F065, a list with a wrong name', Machine(WORKS, script='count=2', env={'CUDA_VISIBLE_DEVICES': '0,1,7'})),
     ('OK and F068, two models', Machine(WORKS, script='count=2,numbered=1')),
     ('OK and F128, an injected library', Machine(WORKS, env={'CUDA_INJECTION64_PATH': '/opt/none.so'})),

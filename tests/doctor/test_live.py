@@ -72,7 +72,7 @@ def python_facts():
     first, second = report['facts']['python']
     packages = first['packages']
     check('Python: packages and what they are built for', packages['torch'] == {'version': '2.7.0+cu128', 'cpu_only': False, 'cuda': '12.8',
-          'native_files': 1, 'wants_native': True, 'archs': None, 'kernels': None} and packages['jaxlib']['cpu_only'] is False and 'pure' not in packages and
+          'native_files': 1, 'wants_native': True, 'archs': None, 'kernels': None, 'torch_lacks': None} and packages['jaxlib']['cpu_only'] is False and 'pure' not in packages and
           first['version'] == '3.11', first)
     check('Python: a folder that is not there', second['packages']['unseen']['errno'] == 'ENOENT', second)
 
