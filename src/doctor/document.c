@@ -23,7 +23,10 @@
 static bool
 fail(char *error, size_t size, const char *origin, int line, int column, const char *what)
 {
-	snprintf(error, size, "%s:%d:%d: %s", origin, line, column < 1 ? 1 : column, what);
+	if (line)
+		snprintf(error, size, "%s:%d:%d: %s", origin, line, column < 1 ? 1 : column, what);
+	else /* of the file, not of its text */
+		snprintf(error, size, "%s: %s", origin, what);
 	return false;
 }
 
@@ -150,10 +153,11 @@ read_file(const char *path, size_t *length, char *error, size_t size)
 	}
 	*length = fread(text, 1, DR_MAX_DOCUMENT + 1, file);
 	bool bad = ferror(file);
+	int why = errno;
 	if (file != stdin)
 		fclose(file);
 	if (bad || *length > DR_MAX_DOCUMENT) {
-		fail(error, size, path, 0, 0, bad ? "cannot be read" : "is larger than 8 MiB");
+		fail(error, size, path, 0, 0, bad ? strerror(why) : "is larger than 8 MiB, which no fact document is");
 		free(text);
 		return NULL;
 	}

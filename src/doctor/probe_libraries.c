@@ -479,6 +479,9 @@ ask(void *shared)
 		fw_json_write(libraries, out);
 		fclose(out);
 	}
+	fw_json_free(libraries);
+	free(l->mounts);
+	free(l);
 }
 
 void

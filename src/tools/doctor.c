@@ -73,6 +73,20 @@ set_format(struct doctor_options *o, struct argp_state *state, const char *name)
 		argp_error(state, "--format is text, json, html, nagios, npd, prometheus or slurm, not \"%s\"", name);
 }
 
+/* A path that the user names and that is none is a slip, not a finding. */
+static void
+want_folder(struct argp_state *state, const char *name, const char *path)
+{
+	struct stat status;
+
+	if (!path || !*path)
+		return;
+	if (stat(path, &status) != 0)
+		argp_error(state, "--%s %s: %s", name, path, strerror(errno));
+	else if (!S_ISDIR(status.st_mode))
+		argp_error(state, "--%s %s: not a folder", name, path);
+}
+
 static error_t
 parse(int key, char *arg, struct argp_state *state)
 {
@@ -108,6 +122,13 @@ parse(int key, char *arg, struct argp_state *state)
 		argp_error(state, "unexpected argument \"%s\"", arg);
 		break;
 	case ARGP_KEY_END:
+		if (o->list || o->explain) {
+			if (o->format || o->record || o->replay || o->watch || (o->list && o->explain))
+				argp_error(state, "--list and --explain stand alone: they print text and look at nothing");
+			break;
+		}
+		want_folder(state, "root", o->probe.root);
+		want_folder(state, "driver", o->probe.driver);
 		if (o->probe.quick && o->probe.deep)
 			argp_error(state, "--quick and --deep exclude each other");
 		if (o->redact && !o->record)
@@ -157,6 +178,27 @@ exit_code(const struct doctor_options *o, const struct dr_judgement *j)
 	return 0;
 }
 
+/* The folders that --python names are looked at in the probe's child, since one may not answer. false: one is none. */
+static bool
+environments_are_there(const struct doctor_options *o, const struct fw_json *facts)
+{
+	bool good = true;
+
+	for (int i = 0; i < o->python_count; i++) {
+		const struct fw_json *packages = fw_json_get(fw_json_at(dr_get(facts, "python"), (size_t)i), "packages");
+		const struct fw_json *unseen = dr_is_unseen(packages);
+		if (unseen) {
+			const char *name = dr_get_text(unseen, "errno", "");
+			bool slip = strcmp(name, "ENOENT") == 0 || strcmp(name, "ENOTDIR") == 0;
+			fprintf(stderr, "farwarp doctor: --python %s: %s\n", o->python[i], slip ? "there is no such folder" : name);
+			good &= !slip;
+		} else if (packages && fw_json_size(packages) == 0) {
+			fprintf(stderr, "farwarp doctor: --python %s: no package is installed in it\n", o->python[i]);
+		}
+	}
+	return good;
+}
+
 /* Looks, records, judges and reports once. `last`, if given, is the verdict that was reported before; equal ones are not reported again. */
 static int
 look(const struct doctor_options *o, const struct dr_rules *rules, char last[16])
@@ -164,9 +206,14 @@ look(const struct doctor_options *o, const struct dr_rules *rules, char last[16]
 	struct dr_judgement judgement;
 	struct fw_json *facts = o->replay ? replayed(o->replay) : dr_probe(&o->probe);
 	int code = 2;
+	bool slip = false;
 
 	if (!facts)
 		return o->replay ? FW_EXIT_USAGE : 2;
+	if (!environments_are_there(o, facts)) {
+		fw_json_free(facts);
+		return FW_EXIT_USAGE;
+	}
 	if (o->record) {
 		if (o->redact && !dr_redact(facts)) {
 			fprintf(stderr, "farwarp doctor: out of memory: nothing is written\n");
@@ -174,11 +221,9 @@ look(const struct doctor_options *o, const struct dr_rules *rules, char last[16]
 			return 2;
 		}
 		int error = dr_document_write(facts, o->record);
-		if (error) {
-			fprintf(stderr, "farwarp doctor: %s: %s\n", o->record, strerror(error));
-			fw_json_free(facts);
-			return FW_EXIT_USAGE;
-		}
+		if (error) /* the report is not withheld for it */
+			fprintf(stderr, "farwarp doctor: --record %s: %s\n", o->record, strerror(error));
+		slip = error != 0;
 	}
 	if (dr_judge(&judgement, rules, facts, NULL)) {
 		bool same = last && strcmp(last, judgement.verdict->rule->id) == 0;
@@ -192,7 +237,7 @@ look(const struct doctor_options *o, const struct dr_rules *rules, char last[16]
 		fprintf(stderr, "farwarp doctor: out of memory\n");
 	}
 	fw_json_free(facts);
-	return code;
+	return slip ? FW_EXIT_USAGE : code;
 }
 
 /* Until it is interrupted. */
@@ -257,7 +302,7 @@ tool_doctor(int argc, char **argv)
 	static const struct argp argp = { option_table, parse, NULL,
 		"Says whether CUDA works on this machine and, if not, why, who can fix it and how. Works without a GPU, in virtual machines and "
 		"containers; asks the driver in a child process, so a driver that hangs is a finding.\v"
-		"Exit code: 0 CUDA works, 1 a fault was found, 2 could not tell, 64 wrong usage or a file that cannot be read. With --format nagios: "
+		"Exit code: 0 CUDA works, 1 a fault was found, 2 could not tell, 64 wrong usage or a file that cannot be read or written. With --format nagios: "
 		"0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.", NULL, NULL, NULL };
 	struct doctor_options o = { .probe = { .root = "", .deadline = 30 } };
 	char name[] = "farwarp doctor";
@@ -271,10 +316,10 @@ tool_doctor(int argc, char **argv)
 	if (!rules)
 		return 2;
 	if (o.list)
-		return list_ids(rules);
+		return fw_printed("farwarp doctor", list_ids(rules));
 	if (o.explain)
-		return explain(rules, o.explain);
+		return fw_printed("farwarp doctor", explain(rules, o.explain));
 	if (o.watch)
 		watch(&o, rules);
-	return look(&o, rules, NULL);
+	return fw_printed("farwarp doctor", look(&o, rules, NULL));
 }

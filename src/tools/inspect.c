@@ -87,7 +87,7 @@ tool_inspect(int argc, char **argv)
 	static const struct argp argp = { option_table, parse, "FILE...",
 		"Says what wheels, libraries, programs, folders of them and running processes (by process id) need of CUDA: libraries and versioned symbols and "
 		"where they are found, kernels for which GPUs, the driver, glibc and C++ libraries. Reads files and executes none.\v"
-		"Exit code: 0 all works here, 1 a fault was found, 2 could not tell, 64 wrong usage.", NULL, NULL, NULL };
+		"Exit code: 0 all works here, 1 a fault was found, 2 could not tell, 64 wrong usage, or the report could not be written. farwarp doctor --explain ID says what a finding means.", NULL, NULL, NULL };
 	static struct inspect_arguments a; /* zero, and too large for a stack */
 	struct in_inspector inspector;
 	char name[] = "farwarp inspect";
@@ -125,5 +125,5 @@ tool_inspect(int argc, char **argv)
 		in_report_free(reports[n]);
 	free(reports);
 	in_inspector_close(&inspector);
-	return fault ? IN_FAULT : unknown ? IN_UNKNOWN : IN_WORKS;
+	return fw_printed("farwarp inspect", fault ? IN_FAULT : unknown ? IN_UNKNOWN : IN_WORKS);
 }

@@ -3,8 +3,12 @@
  */
 #include "tools.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 const struct fw_command fw_commands[] = {
 	{ "run",    tool_run,    "run an unmodified CUDA program on the best GPU there is" },
@@ -16,6 +20,18 @@ const struct fw_command fw_commands[] = {
 	{ "help",   tool_help,   "show this help, or that of a command" },
 	{ NULL, NULL, NULL },
 };
+
+int
+fw_printed(const char *program, int code)
+{
+	bool closed = fcntl(STDOUT_FILENO, F_GETFD) < 0; /* on purpose: the exit code is all that is asked for */
+
+	errno = 0;
+	if ((fflush(stdout) == 0 && !ferror(stdout)) || closed)
+		return code;
+	fprintf(stderr, "%s: standard output: %s\n", program, errno ? strerror(errno) : "could not be written");
+	return FW_EXIT_USAGE;
+}
 
 static void
 print_help(FILE *out)

@@ -11,6 +11,9 @@ struct fw_command {
 };
 extern const struct fw_command fw_commands[]; /* ends with a NULL name */
 
+/* At a command's end: code, or FW_EXIT_USAGE with a word if what it printed could not be written (a full disk). */
+int fw_printed(const char *program, int code);
+
 int tool_serve(int argc, char **argv);
 int tool_run(int argc, char **argv);
 int tool_trace(int argc, char **argv);

@@ -328,10 +328,43 @@ def doctor_reports_text_with_the_cause_first():
 @test
 def doctor_refuses_bad_options():
     for bad in (['--deadline', '0'], ['--deadline', 'x'], ['extra'], ['--nonsense'], ['--format', 'xml'], ['--redact'], ['--quick', '--deep'], ['--replay', 'x', '--python', 'y'], ['--replay', 'x', '--quick'], ['--replay', 'x', '--driver', '/'],
-                ['--explain', 'F000'], ['--replay', '/nonexistent'], ['--replay', 'x', '--watch'], ['--watch=0']):
+                ['--explain', 'F000'], ['--list', '--json'], ['--explain', 'F051', '--watch'], ['--root', '/nonexistent'], ['--root', '/etc/passwd'],
+                ['--driver', '/nonexistent'], ['--python', '/nonexistent'], ['--python', '/etc/passwd'], ['--replay', '/nonexistent'], ['--replay', 'x', '--watch'], ['--watch=0']):
         expect(farwarp('doctor', *bad).returncode == 64, bad)
     expect('F001' in farwarp('doctor', '--list').stdout)
     expect('unless' in farwarp('doctor', '--explain', 'F051').stdout)
+
+
+@test
+def what_cannot_be_written_is_said():
+    """A full disk is said and the exit code tells; the report of a machine whose record cannot be written is printed all the same."""
+    machine = os.path.join(ROOT, 'tests', 'machines', 'seed-000.json')
+    for arguments in (['doctor', '--list'], ['doctor', '--replay', machine], ['doctor', '--replay', machine, '--json'], ['inspect', '/bin/sh'],
+                      ['inspect', '--json', '/bin/sh'], ['doctor', '--explain', 'F051']):
+        with open('/dev/full', 'w') as full:
+            done = subprocess.run([FARWARP, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        expect(done.returncode == 64 and 'No space left on device' in done.stderr, arguments, done)
+    done = farwarp('doctor', '--replay', machine, '--record', '/dev/full')
+    expect(done.returncode == 64 and done.stdout.startswith('F051') and '--record /dev/full: No space' in done.stderr, done)
+    closed = subprocess.run(['sh', '-c', 'exec "$0" doctor --replay "$1" >&-', FARWARP, machine], capture_output=True, text=True, timeout=60)
+    expect(closed.returncode == 1 and not closed.stderr, closed)
+
+
+@test
+def files_that_are_none_are_refused():
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text, said in (('cut', '{"farwarp_facts": 1, "pci": {', 'cut:1:'), ('binary', '\0\1\2', 'binary:1:1:'), ('empty', '', 'empty:1:1:')):
+            with open(os.path.join(folder, name), 'w') as stream:
+                stream.write(text)
+            done = farwarp('doctor', '--replay', os.path.join(folder, name))
+            expect(done.returncode == 64 and said in done.stderr, name, done)
+        for path, said in ((folder, 'Is a directory'), (folder + '/none', ': No such file'), ('/dev/zero', 'larger than 8 MiB')):
+            done = farwarp('doctor', '--replay', path)
+            expect(done.returncode == 64 and said in done.stderr and ':0:' not in done.stderr, path, done)
+        os.mkfifo(folder + '/fifo')
+        for path in ('/dev/zero', '/dev/null', folder + '/fifo', folder + '/cut', folder + '/binary', folder + '/empty', folder + '/none', '999999999'):
+            done = farwarp('inspect', path)
+            expect(done.returncode == 2 and done.stdout.startswith('I07 '), path, done)
 
 
 @test
