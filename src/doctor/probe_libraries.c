@@ -480,6 +480,11 @@ ask(void *shared)
 		fclose(out);
 	}
 	fw_json_free(libraries);
+	for (size_t i = 0; i < l->count; i++) {
+		free(l->file[i].path);
+		free(l->file[i].real);
+		free(l->file[i].full);
+	}
 	free(l->mounts);
 	free(l);
 }

@@ -210,10 +210,8 @@ look(const struct doctor_options *o, const struct dr_rules *rules, char last[16]
 
 	if (!facts)
 		return o->replay ? FW_EXIT_USAGE : 2;
-	if (!environments_are_there(o, facts)) {
-		fw_json_free(facts);
-		return FW_EXIT_USAGE;
-	}
+	if (!o->replay)
+		slip = !environments_are_there(o, facts);
 	if (o->record) {
 		if (o->redact && !dr_redact(facts)) {
 			fprintf(stderr, "farwarp doctor: out of memory: nothing is written\n");
@@ -223,7 +221,7 @@ look(const struct doctor_options *o, const struct dr_rules *rules, char last[16]
 		int error = dr_document_write(facts, o->record);
 		if (error) /* the report is not withheld for it */
 			fprintf(stderr, "farwarp doctor: --record %s: %s\n", o->record, strerror(error));
-		slip = error != 0;
+		slip |= error != 0;
 	}
 	if (dr_judge(&judgement, rules, facts, NULL)) {
 		bool same = last && strcmp(last, judgement.verdict->rule->id) == 0;
