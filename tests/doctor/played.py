@@ -296,4 +296,5 @@ PLAYED = [
     ('F090 seccomp', Machine({**WORKS, **CONTAINER, '/proc/self/status': 'Name:\tx\nSeccomp:\t2\n'}, script='init=304')),
     ('F058 one waits', Machine({**WORKS, **SXM, **SXM2, **SWITCH, '/proc/77/comm': 'nv-fabricmanage\n'}, drivers={ADDRESS: 'nvidia', SECOND: 'nvidia'},
         script='init=802', nvml='fabric=3,second=2,cc=0,count=2')),
+    ('OK and F133, a full /dev/shm', Machine(WORKS, env={'FAKE_DISKS': '/dev/shm=8192:4:0:0,/=30000:9000:1000:900'})),
 ]
