@@ -50,8 +50,8 @@ def iperf(streams):
 
 def tls_settings(log):
     """What a client has to set, as the server prints it."""
-    log.seek(0)
-    return dict(word.split("=", 1) for word in log.read().split() if word.startswith("FARWARP_TLS_PIN="))
+    text = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
+    return dict(word.split("=", 1) for word in text.split() if word.startswith("FARWARP_TLS_PIN="))
 
 
 def main():
@@ -64,7 +64,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         program, path = os.path.join(folder, "bench_bridge"), os.path.join(folder, "gpu.sock")
         subprocess.run(["cc", "-O2", "-D_GNU_SOURCE", os.path.join(HERE, "bench_bridge.c"), "-o", program, "-ldl"], check=True)
-        tcp, tls, log = "tcp:127.0.0.1:%d" % free_port(), "tls:127.0.0.1:%d" % free_port(), tempfile.TemporaryFile("a+")
+        tcp, tls, log = "tcp:127.0.0.1:%d" % free_port(), "tls:127.0.0.1:%d" % free_port(), tempfile.TemporaryFile()
         farwarp = os.path.join(build, "farwarp")
         has_tls = subprocess.run([farwarp, "serve", "--self-signed", folder], stderr=subprocess.DEVNULL).returncode == 0
         server = subprocess.Popen([farwarp, "serve", "--mem", "1G", "--listen", tcp, *(["--listen", tls, "--self-signed", folder] if has_tls else []),

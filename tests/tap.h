@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "slow.h"
+
 #ifndef TAP_SECONDS
 #define TAP_SECONDS 60
 #endif
@@ -81,7 +83,7 @@ tap_run_one(struct tap_test *test, int number)
 	} else {
 		pid_t child = fork();
 		if (child == 0) {
-			alarm(TAP_SECONDS);
+			alarm(TAP_SECONDS * TIMES_SLOWER);
 			test->run();
 			fflush(stdout);
 			exit(tap_failures ? 1 : 0);

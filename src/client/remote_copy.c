@@ -21,6 +21,7 @@
 #include "client/remote.h"
 
 #define INLINE (WIRE_PAYLOAD_MAX - 64) /* bytes of a copy that fit into one record */
+#define LONG_COPY (64ul << 10)         /* from here on a system call more does not count */
 
 /* ---- where an address is ------------------------------------------------------------------------------------------- */
 
@@ -223,6 +224,13 @@ copy_out(bool async, uint8_t *dst, uint64_t src, size_t size, CUstream stream)
 	return result == CUDA_SUCCESS && target.left ? rm_nonsense(&r) : result;
 }
 
+/* Whether a copy is to read what this process does not have: its size is likely to be wrong. */
+static bool
+is_too_long(uint64_t src, size_t size)
+{
+	return src + size < src || (size >= LONG_COPY && !is_mapped(src + size - 1));
+}
+
 static CUresult
 copy(bool async, uint64_t dst, enum place to, uint64_t src, enum place from, size_t size, CUstream stream)
 {
@@ -239,6 +247,11 @@ copy(bool async, uint64_t dst, enum place to, uint64_t src, enum place from, siz
 		dst |= to == PLACE_HERE ? SESSION_FAR : 0;
 		src |= from == PLACE_HERE ? SESSION_FAR : 0;
 		return result == CUDA_SUCCESS ? copy_there(true, dst, src, size, stream) : result;
+	}
+	if (to == PLACE_WORKER && is_too_long(src, size)) {
+		/* Nothing is read before the device has had a look at where it is to go, as on a local one. */
+		CUresult result = copy_there(async, dst, dst, size, stream);
+		return result == CUDA_SUCCESS ? CUDA_ERROR_INVALID_VALUE : result;
 	}
 	if (to == PLACE_WORKER)
 		return rm_bulk_wanted(size) ? rm_bulk_in(async, dst, (const void *)(uintptr_t)src, size, stream)

@@ -311,21 +311,35 @@ freeze(uintptr_t from, size_t size)
 }
 
 /*
+ * Makes `to` the same as `from`, whole pages that other threads may be writing. Not by memcpy, which the program's sanitizer would watch: beside
+ * registered memory lie its red zones.
+ */
+__attribute__((no_sanitize("address", "thread")))
+static void
+copy_pages(uint64_t *to, const uint64_t *from, size_t size)
+{
+	for (size_t n = 0; n < size / 8; n++) {
+		uint64_t word = __atomic_load_n(&from[n], __ATOMIC_RELAXED);
+		if (to[n] != word)
+			to[n] = word;
+	}
+}
+
+/*
  * The pages at `from` become the file's, with what they hold. Other threads may write them meanwhile: they are copied, closed for writing
  * (who writes waits in the handler of SIGSEGV), compared, and replaced by one system call.
  */
 static bool
 replace_part(uintptr_t from, size_t size, uint64_t offset)
 {
-	uint8_t *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, (off_t)offset), *old = (uint8_t *)from;
+	uint64_t *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, (off_t)offset), *old = (uint64_t *)from;
 
 	if (copy == MAP_FAILED)
 		return false;
-	memcpy(copy, old, size);
+	copy_pages(copy, old, size);
 	struct frozen *f = freeze(from, size);
-	for (size_t at = 0; f && at < size; at += PAGE)
-		if (memcmp(copy + at, old + at, PAGE) != 0)
-			memcpy(copy + at, old + at, PAGE);
+	if (f)
+		copy_pages(copy, old, size);
 	bool good = f && mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, old) == old;
 	if (!good) {
 		mprotect(old, size, PROT_READ | PROT_WRITE);
@@ -334,6 +348,15 @@ replace_part(uintptr_t from, size_t size, uint64_t offset)
 	if (f)
 		__atomic_store_n(&f->until, now() + THAWED_NS, __ATOMIC_RELEASE);
 	return good;
+}
+
+/* Each page becomes this process's own by being written. For a sanitizer it holds as for copy_pages. */
+__attribute__((no_sanitize("address", "thread")))
+static void
+own_pages(uint8_t *at, size_t size)
+{
+	for (size_t n = 0; n < size; n += PAGE)
+		__atomic_fetch_or(at + n, 0, __ATOMIC_RELAXED);
 }
 
 /* The pages become this process's own again: a private view of the file, each page of which is then copied by writing it. */
@@ -347,8 +370,7 @@ restore(const struct piece *piece)
 	void *at = mmap((void *)piece->address, piece->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, file, (off_t)piece->offset);
 	if (at == MAP_FAILED) /* it stays shared, which harms nobody while the worker has let it go */
 		return;
-	for (size_t n = 0; n < piece->size; n += PAGE)
-		__atomic_fetch_or((uint8_t *)at + n, 0, __ATOMIC_RELAXED);
+	own_pages(at, piece->size);
 	give_back(piece);
 }
 

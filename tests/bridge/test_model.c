@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../slow.h"
 #include "model.h"
 
 #define SECONDS 120 /* for a seed */
@@ -438,7 +439,7 @@ main(int argc, char **argv)
 		fflush(stdout);
 		pid_t child = fork();
 		if (child == 0) {
-			alarm(SECONDS);
+			alarm(SECONDS * TIMES_SLOWER);
 			unsigned failures = run_seed(seed);
 			fflush(stdout);
 			exit(failures != 0);

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/mman.h>
 
 #include "tests/api/lib.h"
 #include "tests/tap.h"
@@ -70,6 +71,34 @@ static inline CUresult
 gpu_launch(CUfunction function, unsigned blocks, unsigned threads, CUstream stream, void **params)
 {
 	return CU(cuLaunchKernel)(function, blocks, 1, 1, threads, 1, 1, 0, stream, params, NULL);
+}
+
+/*
+ * Memory to be registered. AddressSanitizer has that of malloc at the same addresses in every process, so that a worker built with it never has
+ * them free: it is mapped then.
+ */
+static inline void *
+gpu_own_alloc(size_t alignment, size_t size)
+{
+#ifdef __SANITIZE_ADDRESS__
+	(void)alignment;
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+#else
+	return aligned_alloc(alignment, (size + alignment - 1) & ~(alignment - 1));
+#endif
+}
+
+static inline void
+gpu_own_free(void *p, size_t size)
+{
+#ifdef __SANITIZE_ADDRESS__
+	munmap(p, size);
+#else
+	(void)size;
+	free(p);
+#endif
 }
 
 static inline size_t

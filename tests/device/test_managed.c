@@ -349,7 +349,7 @@ TEST(registered_model)
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 0; i < 3; i++) {
 			uint32_t count = 1024u << (3 * i);
-			uint32_t *own = aligned_alloc(4096, count * 4ul);
+			uint32_t *own = gpu_own_alloc(4096, count * 4ul);
 			model_init(&models[i], own, count);
 			for (uint32_t k = 0; k < count; k++)
 				models[i].here[k] = own[k] = k * 7 + i;
@@ -360,7 +360,7 @@ TEST(registered_model)
 		for (unsigned i = 0; i < 3; i++) {
 			OK(CU(cuMemHostUnregister)(models[i].there));
 			CHECK(memcmp(models[i].there, models[i].here, models[i].count * 4ul) == 0);
-			free(models[i].there);
+			gpu_own_free(models[i].there, models[i].count * 4ul);
 			free(models[i].here);
 		}
 	}
@@ -387,7 +387,7 @@ TEST(registered_neighbours)
 	struct {
 		uint64_t beside;
 		uint32_t data[BYTES / 4];
-	} *all = aligned_alloc(4096, sizeof(*all) * COUNT + 4096 - sizeof(*all) * COUNT % 4096);
+	} *all = gpu_own_alloc(4096, sizeof(*all) * COUNT);
 	pthread_t threads[COUNT];
 
 	gpu_start();
@@ -412,13 +412,13 @@ TEST(registered_neighbours)
 		pthread_join(threads[i], NULL);
 	for (uint32_t i = 0; i < COUNT && !over_network(); i++)
 		CHECK(all[i].data[0] == i * 0x1010101 + 30 && all[i].data[BYTES / 4 - 1] == i * 0x1010101 + 30);
-	free(all);
+	gpu_own_free(all, sizeof(*all) * COUNT);
 }
 
 /* Over a network a kernel cannot reach memory that shares pages with other data: it fails, and says so. */
 TEST(registered_refused)
 {
-	uint32_t *own = malloc(20000);
+	uint32_t *own = gpu_own_alloc(16, 20000);
 
 	gpu_start();
 	memset(own, 0, 20000);
@@ -465,7 +465,7 @@ TEST(registered_kinds)
 /* A child has its own copy: what it writes is not the parent's, and what it inherited is right. */
 TEST(registered_fork)
 {
-	uint32_t *own = malloc(40000);
+	uint32_t *own = gpu_own_alloc(16, 40000);
 	void *pinned;
 	int status = -1;
 
@@ -489,7 +489,7 @@ TEST(registered_fork)
 	OK(CU(cuMemHostUnregister)(own));
 	OK(CU(cuMemFreeHost)(pinned));
 	CHECK(own[0] == 0 && own[9999] == 9999);
-	free(own);
+	gpu_own_free(own, 40000);
 }
 
 TEST_MAIN()

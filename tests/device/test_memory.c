@@ -113,7 +113,7 @@ TEST(reset_frees_everything)
 
 TEST(simple_copies)
 {
-	uint8_t out[1000], in[1000];
+	uint8_t out[1000], in[1001];
 	CUdeviceptr p, r;
 
 	gpu_start();
@@ -130,6 +130,12 @@ TEST(simple_copies)
 	CHECK(memcmp(out + 10, in, 500) == 0 && memcmp(out, in, 10) == 0 && memcmp(out + 510, in + 510, 490) == 0);
 	CHECK_INT(CU(cuMemcpyHtoD_v2)(p, in, 1001), CUDA_ERROR_INVALID_VALUE);
 	CHECK_INT(CU(cuMemcpyHtoD_v2)(p + 1, in, 1000), CUDA_ERROR_INVALID_VALUE);
+	for (unsigned i = 0; i < 3; i++) { /* sizes that no memory has: an error, and nothing is read */
+		size_t wrong = (size_t[]){ (size_t)-1, 1ul << 40, (size_t)-4096 }[i];
+		CHECK_INT(CU(cuMemcpyHtoD_v2)(p, in, wrong), CUDA_ERROR_INVALID_VALUE);
+		CHECK_INT(CU(cuMemcpyHtoDAsync_v2)(p, in, wrong, NULL), CUDA_ERROR_INVALID_VALUE);
+		CHECK_INT(CU(cuMemcpyDtoH_v2)(out, p, wrong), CUDA_ERROR_INVALID_VALUE);
+	}
 	CHECK_INT(CU(cuMemcpyDtoH_v2)(out, p + 500, 501), CUDA_ERROR_INVALID_VALUE);
 	CHECK_INT(CU(cuMemcpyHtoD_v2)((CUdeviceptr)(uintptr_t)out, in, 10), CUDA_ERROR_INVALID_VALUE);
 	CHECK_INT(CU(cuMemcpyHtoD_v2)(0, in, 10), CUDA_ERROR_INVALID_VALUE);
@@ -361,7 +367,7 @@ TEST(arrays)
 
 TEST(host_memory)
 {
-	uint32_t *host, *own = aligned_alloc(4096, 8192);
+	uint32_t *host, *own = gpu_own_alloc(4096, 8192);
 	CUdeviceptr device;
 	unsigned flags;
 
@@ -394,7 +400,7 @@ TEST(host_memory)
 	device = (CUdeviceptr)(uintptr_t)own;
 	OK(gpu_launch(gpu_kernel("add"), 1, 32, NULL, (void *[]){ &device, &n, &v }));
 	CHECK_INT(CU(cuCtxSynchronize)(), CUDA_ERROR_ILLEGAL_ADDRESS);
-	free(own);
+	gpu_own_free(own, 8192);
 }
 
 TEST(managed)

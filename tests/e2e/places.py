@@ -26,19 +26,13 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../bridge"))
 import run as bridge  # noqa: E402
-from run import check  # noqa: E402
+from run import check, skip  # noqa: E402
 
 SEEDS = 10
 GOLDEN = ("memory", "atomics", "warp", "barriers", "calls", "control_flow", "faults")
-# What cannot be as in process: the server configures its device, kernels do not reach registered memory, and over a network no memory of the
-# host; descriptors of allocations do not travel there.
-LOCAL_ONLY = {"clusters", "threads_appear_when_needed", "accounting", "host_memory"}
+# What cannot be as in process: the server configures its device; over a network streams do not wait for memory of the host, and descriptors of allocations do not travel there.
+LOCAL_ONLY = {"clusters", "threads_appear_when_needed", "accounting"}
 NETWORK = LOCAL_ONLY | {"memory_operations", "virtual_memory"}
-
-
-def skip(name, why):
-    bridge.results.append(True)
-    print("ok %d - %s # SKIP %s" % (len(bridge.results), name, why), flush=True)
 
 
 def lay_out(build, folder):

@@ -9,6 +9,7 @@
  *	run_forms --ptxas FILE [PREFIX ...]   asks the toolkit's assembler whether it accepts the texts; runs nothing
  *	run_forms --list
  */
+#include "../slow.h"
 #include "driver.h"
 #include "forms.h"
 
@@ -393,7 +394,7 @@ run_batch(const size_t *numbers, size_t count)
 	for (size_t i = 0; i < n; i++) {
 		void *own = module;
 		outcomes[left[i]].status = RUNNING;
-		alarm(SECONDS_PER_FORM);
+		alarm(SECONDS_PER_FORM * TIMES_SLOWER);
 		if (error) { /* one of them is not accepted: load each by itself */
 			put_module(&text, &left[i], 1);
 			int one = cu_load(&own, text.at, log, sizeof log);

@@ -13,6 +13,7 @@
  * TYPE is u8 u16 u32 u64 f32 f64. EXPR is C's integer expressions over i, the element's index (f32 and f64: the value is converted).
  * With --ptxas FILE the toolkit's assembler is asked whether it accepts the texts; nothing runs.
  */
+#include "../slow.h"
 #include "driver.h"
 
 #include <ctype.h>
@@ -490,7 +491,7 @@ main(int argc, char **argv)
 				fflush(stdout);
 				pid_t child = fork();
 				if (child == 0) {
-					alarm(SECONDS_PER_TEST);
+					alarm(SECONDS_PER_TEST * TIMES_SLOWER);
 					int result = run_test(lines, count, text);
 					fflush(stdout);
 					_exit(result);

@@ -7,6 +7,7 @@
  *
  *	run_random [--seed N] [--count N] [--ptxas FILE] [--print]
  */
+#include "../slow.h"
 #include "driver.h"
 #include "num.h"
 
@@ -957,7 +958,7 @@ main(int argc, char **argv)
 		void *module, *function, *params[] = { &out };
 		char name[32];
 		snprintf(name, sizeof name, "k%d", (int)n);
-		alarm(60);
+		alarm(60 * TIMES_SLOWER);
 		int error = cu_load(&module, text.at, log, sizeof log);
 		if (error) {
 			printf("# seed %llu: not loaded: %s: %s\n", (unsigned long long)n, cu_name(error), log);
