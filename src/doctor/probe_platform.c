@@ -157,11 +157,11 @@ probe_user(const struct dr_options *o, struct fw_json *facts)
 static void
 probe_device_tree(const struct dr_options *o, struct fw_json *platform)
 {
-	char *text = dr_read_file(o, "/proc/device-tree/compatible", 1024);
-	const char *at = text;
+	enum { LIMIT = 1024 };
+	char *text = dr_read_file(o, "/proc/device-tree/compatible", LIMIT);
 
 	dr_set_absent(platform, "tegra");
-	for (size_t left = 1024; at && *at && left; at += strlen(at) + 1, left = 1024 - (size_t)(at - text))
+	for (const char *at = text; at && at < text + LIMIT && *at; at += strlen(at) + 1)
 		if (strncmp(at, "nvidia,tegra", 12) == 0)
 			dr_set_text(platform, "tegra", at);
 	free(text);
