@@ -37,6 +37,21 @@ escaped(const char *text, FILE *out)
 		}
 }
 
+/* "CAUSE -> FIX", whose arrow must not be broken at a line's end. */
+static void
+title(const struct dr_rule *rule, FILE *out)
+{
+	const char *arrow = strstr(rule->title, " -> ");
+	char cause[DR_FIRST_LINE + 1];
+
+	snprintf(cause, sizeof(cause), "%.*s", (int)(arrow ? (size_t)(arrow - rule->title) : strlen(rule->title)), rule->title);
+	escaped(cause, out);
+	if (arrow) {
+		fputs(" &rarr; ", out);
+		escaped(arrow + 4, out);
+	}
+}
+
 static void
 heading(const char *text, FILE *out)
 {
@@ -181,7 +196,7 @@ dr_report_html(const struct dr_judgement *j, FILE *out)
 	char text[600];
 
 	fprintf(out, "%s</style><title>%s: farwarp doctor</title></head><body>\n<h1 class=\"%s\">%s: ", head, rule->id, dr_state_names[rule->state], rule->id);
-	escaped(rule->title, out);
+	title(rule, out);
 	fputs("</h1>\n", out);
 	if (strcmp(rule->who, "nobody") != 0) {
 		fputs("<p>Who can fix it: ", out);
