@@ -104,9 +104,10 @@ open_file(void)
 	if (fd < 0 || fw_file_resize(fd, FILE_BYTES) != 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
 	    (wire_can_share(rm_link()) && (!wire_share(rm_link(), fd, FILE_BYTES, FILE_TAG) ||
 	                                   tell(SESSION_MEMORY_FILE, 0, FILE_BYTES, FILE_TAG, 0) != CUDA_SUCCESS))) {
+		if (wire_alive(rm_link()))
+			fw_warn_once("client", "no shared memory for pinned memory: %s", strerror(errno));
 		if (fd >= 0)
 			close(fd);
-		fw_warn_once("client", "no shared memory for pinned memory: %s", strerror(errno));
 		return false;
 	}
 	file = fd;
@@ -582,7 +583,10 @@ rm_cuMemHostAlloc(void **pp, size_t bytesize, unsigned Flags)
 	struct host *host = calloc(1, sizeof(*host));
 	struct piece *piece = calloc(1, sizeof(*piece));
 	pthread_mutex_lock(&change);
-	if (host && piece && size >= bytesize && size < FILE_BYTES - file_used && open_file()) {
+	bool fits = host && piece && size >= bytesize && size < FILE_BYTES - file_used;
+	if (fits && !open_file() && !wire_alive(rm_link())) {
+		result = rm_lost();
+	} else if (fits && file >= 0) {
 		*piece = (struct piece){ .size = size, .offset = file_used, .ours = true, .in_file = true, .known = true };
 		file_used += size;
 		result = allocate(piece);

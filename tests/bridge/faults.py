@@ -221,7 +221,7 @@ class Faults:
             client.begun()
         time.sleep(self.random.random() * (0.15 if moment > 0.3 else 0.08))
         new = set(self.server.workers()) - before
-        return client, (new.pop() if new else None)
+        return client, (min(new) if new else None)  # later ones only pass on a connection for large copies
 
     # ---- each of these is one fault ----
 
