@@ -137,7 +137,7 @@ def hangs():
     code, report, _ = look(Machine(WORKS, script='hang=init'))
     hang = report['facts']['driver']['hang']
     check('cuInit never returns: step, state and time are told', hang['step'] == 'init' and hang['state'] == 'S' and
-          time.monotonic() - begin < 5 and code == 1, hang)
+          time.monotonic() - begin < 15 and code == 1, hang)
     begin = time.monotonic()
     code, report, _ = look(Machine(WORKS, nodes={**NODES, 'nvidiactl': '195:255:0666:hang'}, script='hang=init'))
     facts = report['facts']
@@ -157,7 +157,7 @@ def hangs():
         begin = time.monotonic()
         code, report, _ = look(Machine(WORKS, script=script, env={'FAKE_UNKILLABLE': '1'}))
         took = time.monotonic() - begin
-        check('a child that cannot be killed (%s)' % script, report['verdict']['id'] == want and took < 5, report['verdict']['id'], took)
+        check('a child that cannot be killed (%s)' % script, report['verdict']['id'] == want and took < 15, report['verdict']['id'], took)
 
 
 def changes_nothing():
