@@ -341,6 +341,7 @@ report_steps(struct fw_json *facts, const struct driver *d, const struct dr_chil
 		bool here = i == (int)d->last && !d->step[i].done;
 		dr_set_bool(step, "hung", here && e->hung);
 		dr_set_int(step, "signal", here ? e->signal : 0);
+		dr_set_bool(step, "ended", here && e->ran && !e->hung && !e->signal);
 		if (d->step[i].done) {
 			dr_set_int(step, "result", d->step[i].result);
 			if (i >= STEP_VERSION)

@@ -1,6 +1,6 @@
 /*
  * A libcuda.so.1 for tests that says what FAKE_CUDA tells it, separated by commas: "init=802", "context=46", "launch=719", "count=0",
- * "cc=90" (of the devices), "version=12080" (of the driver), "name=TEXT", "numbered=1" (each device has a name of its own), "crash=1",
+ * "cc=90" (of the devices), "version=12080" (of the driver), "name=TEXT", "numbered=1" (each device has a name of its own), "crash=1", "exit=1",
  * "hang=init" or "hang=launch", "wrong=1" (the kernel's results), "flip=1" (a bit of a large copy), "watchdog=1", "peer=0" (no GPU
  * reaches another), "masked=1" (CUDA_VISIBLE_DEVICES hides all), "mknod=PATH" (cuInit makes a device node, as the real one does), "name=rights" (the
  * device is called as the process's rights are).
@@ -65,6 +65,8 @@ cuInit(unsigned flags)
 	hang("init");
 	if (setting("crash"))
 		raise(SIGSEGV);
+	if (setting("exit"))
+		exit(3);
 	if (setting("mknod"))
 		return mknod(setting("mknod"), S_IFCHR | 0666, makedev(195, 255)) == 0 ? 0 : 100;
 	if (setting("masked") && getenv("CUDA_VISIBLE_DEVICES"))

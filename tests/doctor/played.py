@@ -141,6 +141,7 @@ PLAYED = [
     ('OK and F127, TensorFlow without cuDNN', Machine({**WORKS, **package('tensorflow', '2.19.0', {'tensorflow/x.so': '',
         'tensorflow/python/platform/build_info.py': 'build_info = {"is_cuda_build": True}\n'})}, options=['--python', '/opt/venv'])),
     ('CRASH the driver crashes', Machine(WORKS, script='crash=1')),
+    ('CRASH the driver ends the process', Machine(WORKS, script='exit=1')),
     ('F064 masked', Machine(WORKS, script='masked=1', env={'CUDA_VISIBLE_DEVICES': '-1'})),
     ('F08E no memory information', Machine(WORKS, library='libcuda.so.1', script='mem_info=3')),
     ('F09B cuInit hangs', Machine(WORKS, script='hang=init')),
