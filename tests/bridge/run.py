@@ -27,10 +27,8 @@ for network in ("tcp", "tls"):
     NOT_HERE[network]["memory"] |= {"virtual_memory"}
 # The native backend serves no managed memory, and no copies of pageable memory in lists. Its driver chooses its own addresses, which may be those
 # of memory that the program registers: kernels do not reach that then.
-NOT_NATIVE = {"memory": {"managed", "pointer_attributes", "reset_frees_everything", "batch_copies"},
-              "managed": {"managed_model", "managed_threads", "managed_many_small", "managed_variable", "managed_host_functions", "managed_touch_waits",
-                          "managed_advice", "managed_system_calls", "registered_model", "registered_neighbours",
-                          "registered_refused", "registered_kinds", "registered_fork"}}
+NOT_NATIVE = {"memory": {"managed", "pointer_attributes", "reset_frees_everything", "batch_copies"}}
+NATIVE_ONLY = {"managed": ("pinned_model",)}  # of these suites no other test
 results = []
 
 
@@ -141,7 +139,8 @@ def programs(build, kind, address, here):
                               capture_output=True, text=True, timeout=60)
         check("%s: %s" % (kind, name), done.returncode == 0 and "right" in done.stdout, done.stdout, done.stderr)
     for suite in ("stream", "launch", "memory", "managed"):
-        passed, failed, why = tap(build, "device/test_device_" + suite, {"LIBCUDA": library, "FARWARP_SERVER": address})
+        tests = NATIVE_ONLY.get(suite, ()) if Server.native else ()
+        passed, failed, why = tap(build, "device/test_device_" + suite, {"LIBCUDA": library, "FARWARP_SERVER": address}, *tests)
         bad = set(failed) - not_here(kind, suite)
         check("%s: device %s, %d tests" % (kind, suite, len(passed)), passed and not bad, sorted(bad), *why)
     if kind != "unix" and not Server.native:
