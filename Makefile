@@ -71,7 +71,7 @@ asan:
 tsan:
 	@$(MESON) setup $(BUILD)-tsan -Db_sanitize=thread -Db_lundef=false -Disa_levels=false $(SETUP_FLAGS) 2>/dev/null || true
 	@ninja -C $(BUILD)-tsan
-	@TSAN_OPTIONS=halt_on_error=1:handle_segv=0:suppressions=$(CURDIR)/tests/tsan.supp $(MESON) test -C $(BUILD)-tsan --print-errorlogs --timeout-multiplier 10 \
+	@TSAN_OPTIONS=halt_on_error=1:handle_segv=0:report_thread_leaks=0:suppressions=$(CURDIR)/tests/tsan.supp $(MESON) test -C $(BUILD)-tsan --print-errorlogs --timeout-multiplier 10 \
 		--suite unit --suite device $(TEST_FLAGS)
 
 # SECONDS of libFuzzer on each reader of foreign bytes.

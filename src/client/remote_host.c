@@ -523,7 +523,6 @@ rm_host_reach(uint64_t p)
 
 /* ---- allocations ------------------------------------------------------------------------------------------------------ */
 
-/* An address where neither process is likely to have anything: far from where kernels and loaders put things on 48-bit machines. */
 static void *
 unlikely_address(void)
 {
@@ -531,7 +530,7 @@ unlikely_address(void)
 
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		random = (uint64_t)(uintptr_t)&random * 0x9e3779b97f4a7c15u;
-	return (void *)(uintptr_t)(0x200000000000u + (random % 0x200000000000u & ~0x1fffffull));
+	return (void *)(uintptr_t)(RM_EMPTY_BASE + (random % RM_EMPTY_SIZE & ~0x1fffffull));
 }
 
 /* Memory at an address that is free in both processes. */

@@ -49,7 +49,8 @@ static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
 static uint64_t
 candidate(unsigned n)
 {
-	uint64_t random = 0, low = n < 2 ? 0x200000000000u : 0x7a0000000000u, width = n < 2 ? 0x200000000000u : 0x040000000000u;
+	bool far = n < 2 || RM_EMPTY_BASE > 0x7a0000000000u;
+	uint64_t random = 0, low = far ? RM_EMPTY_BASE : 0x7a0000000000u, width = far ? RM_EMPTY_SIZE : 0x040000000000u;
 
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		random = (uint64_t)(uintptr_t)&random * 0x9e3779b97f4a7c15u;

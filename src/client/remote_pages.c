@@ -323,9 +323,12 @@ touched(uint64_t address, bool at_once)
 	bool ours = area != NULL, opened = false;
 
 	while (ours && !opened) {
-		if (!at_once && __atomic_load_n(&area->state[page], __ATOMIC_ACQUIRE) == AWAY)
-			await_work();
 		pthread_mutex_lock(&lock);
+		if (!at_once && area->state[page] == AWAY) {
+			pthread_mutex_unlock(&lock);
+			await_work();
+			pthread_mutex_lock(&lock);
+		}
 		switch ((enum state)area->state[page]) {
 		case NONE:
 			ours = false;

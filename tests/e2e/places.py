@@ -88,7 +88,8 @@ touch gpu.sock dev/null
 mount --bind $socket gpu.sock
 mount --bind /dev/null dev/null
 mount -t proc proc proc
-exec chroot . /usr/bin/env -i PATH=/bin:/usr/bin TMPDIR=/tmp FARWARP_SERVER=unix:/gpu.sock /bin/sh /farwarp/battery.sh /farwarp $seeds
+exec chroot . /usr/bin/env -i PATH=/bin:/usr/bin TMPDIR=/tmp ASAN_OPTIONS="$ASAN_OPTIONS" UBSAN_OPTIONS="$UBSAN_OPTIONS" \\
+    FARWARP_SERVER=unix:/gpu.sock /bin/sh /farwarp/battery.sh /farwarp $seeds
 """
 
 
