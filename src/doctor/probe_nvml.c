@@ -22,13 +22,13 @@ enum { NOT_ASKED = -1, NO_SYMBOL = -2, NOT_SUPPORTED = 3, NO_FUNCTION = 13 }; /*
 
 /* Numbers of a GPU, and where they go. */
 enum number {
-	MEMORY_TOTAL, MEMORY_USED, BAR1_FREE, FABRIC_STATE, FABRIC_STATUS, FABRIC_MASK, FABRIC_WRONG, MIG_CURRENT, MIG_PENDING, MIG_DEVICES,
-	ECC_CURRENT, ECC_UNCORRECTED, REMAP_PENDING, REMAP_FAILURE, RECOVERY, COMPUTE_MODE, PERSISTENCE, LICENSE, THROTTLE, TEMPERATURE, NUMBERS
+	MEMORY_TOTAL, MEMORY_USED, MEMORY_FREE, BAR1_FREE, FABRIC_STATE, FABRIC_STATUS, FABRIC_MASK, FABRIC_WRONG, MIG_CURRENT, MIG_PENDING,
+	MIG_DEVICES, MIG_GPU_INSTANCES, ECC_CURRENT, ECC_UNCORRECTED, REMAP_PENDING, REMAP_FAILURE, RECOVERY, COMPUTE_MODE, PERSISTENCE, LICENSE, THROTTLE, TEMPERATURE, NUMBERS
 };
 static const struct { const char *fact; bool truth; } numbers[NUMBERS] = {
-	{ "memory.total", false }, { "memory.used", false }, { "bar1_free", false }, { "fabric.state", false }, { "fabric.status", false },
+	{ "memory.total", false }, { "memory.used", false }, { "memory.free", false }, { "bar1_free", false }, { "fabric.state", false }, { "fabric.status", false },
 	{ "fabric.health_mask", false }, { "fabric.incorrect_config", false }, { "mig.current", false }, { "mig.pending", false },
-	{ "mig.devices", false }, { "ecc.current", true }, { "ecc.uncorrected", false }, { "remapped.pending", true }, { "remapped.failure", true },
+	{ "mig.devices", false }, { "mig.gpu_instances", false }, { "ecc.current", true }, { "ecc.uncorrected", false }, { "remapped.pending", true }, { "remapped.failure", true },
 	{ "recovery_action", false }, { "compute_mode", false }, { "persistence", true }, { "license", false }, { "throttle", false },
 	{ "temperature", false } };
 
@@ -118,18 +118,45 @@ ask_memory(struct nvml *n, struct gpu *gpu, void *device)
 	int result = ASK(n, "nvmlDeviceGetMemoryInfo", (void *, void *), device, &memory);
 	put(gpu, MEMORY_TOTAL, result, (int64_t)memory.total);
 	put(gpu, MEMORY_USED, result, (int64_t)memory.used);
+	put(gpu, MEMORY_FREE, result, (int64_t)memory.free);
 	result = ASK(n, "nvmlDeviceGetBAR1MemoryInfo", (void *, void *), device, &bar1);
 	put(gpu, BAR1_FREE, result, (int64_t)bar1.free);
+}
+
+/* GPU instances of all profiles. A profile that this GPU does not have is not supported, one that the library does not know an invalid argument. */
+static int
+count_gpu_instances(struct nvml *n, void *device, unsigned *found)
+{
+	enum { PROFILES = 32, MOST = 64, INVALID_ARGUMENT = 2 };
+	struct { unsigned id, peer, slices, instances, others[6]; unsigned long long memory; unsigned long long room[8]; } profile = { 0 };
+	void *instances[MOST];
+
+	for (unsigned i = 0; i < PROFILES; i++) {
+		int result = ASK(n, "nvmlDeviceGetGpuInstanceProfileInfo", (void *, unsigned, void *), device, i, &profile);
+		if (result == NOT_SUPPORTED || result == INVALID_ARGUMENT)
+			continue;
+		unsigned count = MOST;
+		if (result == 0 && profile.instances > MOST)
+			return NO_FUNCTION;
+		if (result == 0) /* the call asks for room for so many */
+			result = ASK(n, "nvmlDeviceGetGpuInstances", (void *, unsigned, void **, unsigned *), device, profile.id, instances, &count);
+		if (result != 0)
+			return result;
+		*found += count;
+	}
+	return 0;
 }
 
 static void
 ask_mig(struct nvml *n, struct gpu *gpu, void *device)
 {
-	unsigned current = 0, pending = 0, most = 0, found = 0;
+	unsigned current = 0, pending = 0, most = 0, found = 0, instances = 0;
 
 	int result = ASK(n, "nvmlDeviceGetMigMode", (void *, unsigned *, unsigned *), device, &current, &pending);
 	put(gpu, MIG_CURRENT, result, current);
 	put(gpu, MIG_PENDING, result, pending);
+	int counted = result == 0 && current ? count_gpu_instances(n, device, &instances) : result;
+	put(gpu, MIG_GPU_INSTANCES, counted, instances);
 	if (result == 0)
 		result = ASK(n, "nvmlDeviceGetMaxMigDeviceCount", (void *, unsigned *), device, &most);
 	for (unsigned i = 0; result == 0 && i < most && i < MAX_MIG; i++) {

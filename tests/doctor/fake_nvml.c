@@ -6,6 +6,7 @@
  *	fabric status mask state, status and health mask of the fabric; fabric=-1: not supported
  *	cc ready           confidential computing is on, its GPUs are ready; cc=-1: not supported
  *	mig pending migs   MIG mode, pending mode, MIG devices; mig=-1: not supported
+ *	instances          GPU instances, all of the second profile; -1: not permitted
  *	bar1               free bytes of the window, in MiB
  *	errors remap failed recovery mode throttle license virtualization used
  */
@@ -179,6 +180,33 @@ nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned index, void **mig)
 {
 	*mig = (char *)device + 16 + index;
 	return (long)index < number("migs", 0) ? 0 : 6;
+}
+
+/* A GPU with the profiles 0 and 9, in a library that knows 16: the ids are not the profiles' numbers. */
+struct profile { unsigned id, peer, slices, instances, multiprocessors, others[5]; unsigned long long memory; };
+EXPORT int nvmlDeviceGetGpuInstanceProfileInfo(void *device, unsigned which, struct profile *profile);
+int
+nvmlDeviceGetGpuInstanceProfileInfo(void *device, unsigned which, struct profile *profile)
+{
+	(void)device;
+	if (which != 0 && which != 9)
+		return which < 16 ? NOT_SUPPORTED : 2;
+	*profile = (struct profile){ .id = which == 0 ? 19 : 15, .slices = 1, .instances = which == 0 ? 7 : 4, .memory = 9856 };
+	return 0;
+}
+
+EXPORT int nvmlDeviceGetGpuInstances(void *device, unsigned id, void **instances, unsigned *count);
+int
+nvmlDeviceGetGpuInstances(void *device, unsigned id, void **instances, unsigned *count)
+{
+	long some = number("instances", 0);
+
+	if (some < 0 || (id != 15 && id != 19))
+		return some < 0 ? 4 : 2;
+	*count = id == 15 ? (unsigned)some : 0;
+	for (unsigned i = 0; i < *count; i++)
+		instances[i] = (char *)device + 64 + i;
+	return 0;
 }
 
 EXPORT int nvmlDeviceGetTotalEccErrors(void *device, unsigned type, unsigned counter, unsigned long long *errors);

@@ -44,14 +44,15 @@ def played():
 
 def nvml_facts():
     """What the library answers arrives; what a product lacks is absent; what a library lacks is unseen."""
-    _, report, _ = look(Machine(WORKS, nvml='fabric=3,status=27,mask=1280,cc=1,ready=1,mig=1,migs=2,errors=5,recovery=4,mode=2,throttle=8,used=512,'
-                                            'processes=2,virtualization=1'))
+    _, report, _ = look(Machine(WORKS, nvml='fabric=3,status=27,mask=1280,cc=1,ready=1,mig=1,migs=2,instances=3,errors=5,recovery=4,mode=2,throttle=8,'
+                                            'used=512,processes=2,virtualization=1'))
     nvml = report['facts']['nvml']
     gpu = nvml['gpus'][0]
     check('NVML: numbers arrive', gpu['fabric'] == {'result': 0, 'state': 3, 'status': 27, 'health_mask': 1280, 'incorrect_config': 5} and
-          gpu['mig'] == {'current': 1, 'pending': 1, 'devices': 2} and gpu['ecc'] == {'current': True, 'uncorrected': 5} and
+          gpu['mig'] == {'current': 1, 'pending': 1, 'devices': 2, 'gpu_instances': 3} and gpu['ecc'] == {'current': True, 'uncorrected': 5} and
           gpu['recovery_action'] == 4 and gpu['compute_mode'] == 2 and gpu['throttle'] == 8 and gpu['virtualization'] == 'passthrough' and
-          gpu['memory'] == {'total': 80 << 30, 'used': 512 << 20} and [p['pid'] for p in gpu['processes']] == [4000, 4001], gpu)
+          gpu['memory'] == {'total': 80 << 30, 'used': 512 << 20, 'free': (80 << 30) - (512 << 20)} and
+          [p['pid'] for p in gpu['processes']] == [4000, 4001], gpu)
     check('NVML: texts arrive', gpu['name'] == 'NVIDIA Fake' and nvml['driver_version'] == '570.195.03' == nvml['library_version'] and
           nvml['conf_compute']['enabled'] and nvml['conf_compute']['ready'], nvml)
     _, report, _ = look(Machine(WORKS))
