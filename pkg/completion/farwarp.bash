@@ -76,7 +76,7 @@ _farwarp() {
 		--format) COMPREPLY=($(compgen -W 'text json html nagios npd prometheus slurm' -- "$current")) ;;
 		--explain) COMPREPLY=($(compgen -W "$("${COMP_WORDS[0]}" doctor --list 2>/dev/null | cut -d' ' -f1)" -- "$current")) ;;
 		--deadline|-t) ;;
-		*) COMPREPLY=($(compgen -W '--json --format --quick --deep --record --redact --replay --explain --list --watch --root --driver --load --python --deadline --help' -- "$current")) ;;
+		*) COMPREPLY=($(compgen -W '--json --format --quick --deep --record --redact --replay --explain --list --watch --root --error --driver --load --python --deadline --help' -- "$current")) ;;
 		esac ;;
 	inspect)
 		case $previous in

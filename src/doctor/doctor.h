@@ -15,6 +15,7 @@ struct dr_options {
 	const char *root;           /* "" or a folder that stands for / */
 	double deadline;            /* seconds that a step of the driver, or a node's open(), may take */
 	bool load;                  /* the driver may load its modules and make its nodes, as a program's start would */
+	int error;                  /* the driver's code that the user's program got; 0: it is not told */
 	bool quick;                 /* only what a prolog needs: no context is made */
 	bool deep;                  /* write and read back more memory; not with quick */
 	const char *driver;         /* folder whose libcuda.so.1 is asked; NULL: the one that a program would get, if root is "" */

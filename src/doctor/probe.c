@@ -52,6 +52,10 @@ dr_probe(const struct dr_options *options)
 	dr_set_bool(facts, "recorded.redacted", false);
 	dr_set_bool(facts, "recorded.quick", options->quick);
 	dr_set_bool(facts, "recorded.may_load", options->load);
+	if (options->error)
+		dr_set_int(facts, "recorded.error", options->error);
+	else
+		dr_set_absent(facts, "recorded.error");
 	for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++)
 		if (probes[i].quick || !options->quick)
 			probes[i].probe(options, facts);

@@ -16,7 +16,7 @@
 
 #define MAX_PYTHON 32
 
-enum { KEY_FORMAT = 256, KEY_RECORD, KEY_REDACT, KEY_REPLAY, KEY_EXPLAIN, KEY_QUICK, KEY_WATCH, KEY_DRIVER, KEY_LOAD, KEY_PYTHON, KEY_DEEP };
+enum { KEY_FORMAT = 256, KEY_RECORD, KEY_REDACT, KEY_REPLAY, KEY_EXPLAIN, KEY_QUICK, KEY_WATCH, KEY_DRIVER, KEY_LOAD, KEY_PYTHON, KEY_DEEP, KEY_ERROR };
 
 static const struct format {
 	const char *name;
@@ -48,6 +48,7 @@ static const struct argp_option option_table[] = {
 	{ "python", KEY_PYTHON, "DIR", 0, "look at the Python environment in DIR as well (may be repeated); nothing is imported", 0 },
 	{ "root", 'r', "DIR", 0, "look at a /sys, /proc and /dev below DIR; the driver is then not asked", 0 },
 	{ "load", KEY_LOAD, NULL, 0, "let the driver load its modules and make its nodes, as a program's start does (else it can change nothing)", 0 },
+	{ "error", KEY_ERROR, "NUMBER", 0, "the error that your program got, as 3 or 999: tells apart what a look alone cannot", 0 },
 	{ "driver", KEY_DRIVER, "DIR", 0, "ask the libcuda.so.1 in DIR, not the one that a program would get", 0 },
 	{ "deadline", 't', "SECONDS", 0, "how long a step of the driver may take (default 30)", 0 },
 	{ 0 } };
@@ -61,6 +62,17 @@ seconds(struct argp_state *state, const char *name, const char *text)
 	if (*end || end == text || !(value > 0) || value > 3600)
 		argp_error(state, "--%s is a number of seconds up to 3600, not \"%s\"", name, text);
 	return value;
+}
+
+static int
+error_number(struct argp_state *state, const char *text)
+{
+	char *end;
+	long value = strtol(text, &end, 10);
+
+	if (*end || end == text || value < 1 || value > 999)
+		argp_error(state, "--error is an error of CUDA as a number from 1 to 999, not \"%s\"", text);
+	return (int)value;
 }
 
 static void
@@ -103,6 +115,7 @@ parse(int key, char *arg, struct argp_state *state)
 		break;
 	case KEY_DEEP: o->probe.deep = true; break;
 	case KEY_LOAD: o->probe.load = true; break;
+	case KEY_ERROR: o->probe.error = error_number(state, arg); break;
 	case KEY_DRIVER: o->probe.driver = arg; break;
 	case 'l': o->list = true; break;
 	case 'r':

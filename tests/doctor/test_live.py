@@ -55,6 +55,8 @@ def nvml_facts():
           [p['pid'] for p in gpu['processes']] == [4000, 4001], gpu)
     check('NVML: texts arrive', gpu['name'] == 'NVIDIA Fake' and nvml['driver_version'] == '570.195.03' == nvml['library_version'] and
           nvml['conf_compute']['enabled'] and nvml['conf_compute']['ready'], nvml)
+    code, report, _ = look(Machine(WORKS), '--error', '3')
+    check('all works here and the program got 3: F121', report['verdict']['id'] == 'F121' and code == 1, report['verdict'])
     _, report, _ = look(Machine(WORKS))
     nvml = report['facts']['nvml']
     gpu = nvml['gpus'][0]
