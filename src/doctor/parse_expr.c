@@ -368,14 +368,15 @@ parse_unary(struct parser *p)
 	return result;
 }
 
+/* Operands with one word between them, from the left. */
 static const struct dr_expr *
-parse_and(struct parser *p)
+parse_chain(struct parser *p, const char *word, enum dr_expr_kind kind, const struct dr_expr *(*operand)(struct parser *))
 {
-	const struct dr_expr *left = parse_unary(p);
+	const struct dr_expr *left = operand(p);
 
-	while (left && take(p, "and")) {
-		struct dr_expr *expr = make(p, DR_E_AND);
-		const struct dr_expr *right = parse_unary(p);
+	while (left && take(p, word)) {
+		struct dr_expr *expr = make(p, kind);
+		const struct dr_expr *right = operand(p);
 		if (!expr || !right)
 			return NULL;
 		expr->left = left;
@@ -386,20 +387,15 @@ parse_and(struct parser *p)
 }
 
 static const struct dr_expr *
+parse_and(struct parser *p)
+{
+	return parse_chain(p, "and", DR_E_AND, parse_unary);
+}
+
+static const struct dr_expr *
 parse_or(struct parser *p)
 {
-	const struct dr_expr *left = parse_and(p);
-
-	while (left && take(p, "or")) {
-		struct dr_expr *expr = make(p, DR_E_OR);
-		const struct dr_expr *right = parse_and(p);
-		if (!expr || !right)
-			return NULL;
-		expr->left = left;
-		expr->right = right;
-		left = expr;
-	}
-	return left;
+	return parse_chain(p, "or", DR_E_OR, parse_and);
 }
 
 const struct dr_expr *
