@@ -1,22 +1,16 @@
 /*
- * Copies between this process's memory and the device behind the server, and host memory that both share.
+ * Copies between this process's memory and the device behind the server.
  *
- * Pageable memory travels in the records, in chunks, so that the worker copies one while the next is written. Pinned memory is shared
- * with the worker at the same address where the link can (one host): then a copy is a record without bytes, and kernels reach it. Over a
- * network pinned memory is ordinary memory: copies work, kernels do not reach it.
+ * Pageable memory travels in the records, in chunks, so that the worker copies one while the next is written. Memory that both sides have
+ * at the same address (remote_host.c, remote_managed.c) needs a record without bytes.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/log.h"
-#include "base/thread.h"
 #include "call/sizes.h"
 #include "client/remote.h"
 
