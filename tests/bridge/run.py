@@ -36,7 +36,7 @@ def check(name, good, *why):
     results.append(good)
     if not good:
         for line in why:
-            print("#", str(line)[:300])
+            print("#", str(line)[:500])
     print("%sok %d - %s" % ("" if good else "not ", len(results), name), flush=True)
 
 

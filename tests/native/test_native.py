@@ -12,13 +12,14 @@ import tempfile
 import time
 
 BUILD, FAKE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../real"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "../bridge"), os.path.join(HERE, "../real")]  # both have a run.py: the bridge's is meant
+from run import check, results  # noqa: E402
 import sanitizer  # noqa: E402
 
 LIBRARY = os.path.join(BUILD, "lib/libcuda.so.1")
 NOT_SUPPORTED = 801
 FAILURES = {3: "no driver", 100: "no GPU", 802: "fabric", 803: "versions", 999: "kernel module"}
-results = []
 
 PROGRAM = """
 import ctypes, sys
@@ -32,14 +33,6 @@ print("retain", cuda.cuDevicePrimaryCtxRetain(ctypes.byref(ctx), 0), cuda.cuCtxS
 print("missing", cuda.cuMemFree_v2(ctypes.c_uint64(4096)), cuda.cuMemFree_v2(ctypes.c_uint64(8192)), flush=True)
 print("synchronize", cuda.cuCtxSynchronize(), flush=True)
 """
-
-
-def check(name, good, *why):
-    results.append(good)
-    if not good:
-        for line in why:
-            print("#", str(line)[:500])
-    print("%sok %d - %s" % ("" if good else "not ", len(results), name), flush=True)
 
 
 def environment(**more):
