@@ -102,7 +102,7 @@ refuse(const struct survey *survey, const struct img_device *device, struct img_
 		         survey->newest_version % 10, device->max_ptx / 10, device->max_ptx % 10);
 		return IMG_TOO_NEW;
 	}
-	char advice[64] = "";
+	char advice[96] = "";
 	if (survey->needs)
 		snprintf(advice, sizeof(advice), "; a device of compute capability %u.%u can (--cc %u.%u)", survey->needs / 10, survey->needs % 10,
 		         survey->needs / 10, survey->needs % 10);
