@@ -357,15 +357,15 @@ flush(struct wire_stream *stream, uint64_t until)
 	return wire_socket_put(stream->fd, &part, 1, until);
 }
 
-/* More cipher text; as wire_stream_take(), or, if `wait` is not 0, so much of it, which is at most IN_BYTES, waiting. */
+/* More cipher text, as much as there is; as wire_stream_take(), or with flags of recv() that wait. */
 static long
-refill(struct wire_stream *stream, size_t wait)
+refill(struct wire_stream *stream, int flags)
 {
 	struct wire_tls *tls = stream->tls;
 	ssize_t got;
 
 	do
-		got = recv(stream->fd, tls->in, wait ? wait : IN_BYTES, wait ? MSG_WAITALL : MSG_DONTWAIT);
+		got = recv(stream->fd, tls->in, IN_BYTES, flags);
 	while (got < 0 && errno == EINTR);
 	if (got > 0) {
 		tls->in_at = 0;
@@ -407,7 +407,7 @@ shake_hands(struct wire_stream *stream, const char *host, uint64_t until, char e
 		}
 		struct pollfd p = { .fd = stream->fd, .events = POLLIN };
 		uint64_t now = wire_now();
-		long got = !sent ? -1 : now < until && poll(&p, 1, (int)((until - now) / 1000000) + 1) >= 0 ? refill(stream, 0) : -1;
+		long got = !sent ? -1 : now < until && poll(&p, 1, (int)((until - now) / 1000000) + 1) >= 0 ? refill(stream, MSG_DONTWAIT) : -1;
 		if (got < 0) {
 			if (wire_now() >= until)
 				snprintf(error, 256, "no TLS handshake in time");
@@ -595,8 +595,7 @@ decrypt(struct wire_stream *stream, void *bytes, size_t size, bool all)
 			return -1;
 		}
 		/* What is missing takes at least as much cipher text, but for a part of a TLS record that OpenSSL may hold already. */
-		size_t missing = size - at > RECORD_MAX ? size - at - RECORD_MAX : 1;
-		long got = refill(stream, !all ? 0 : missing < IN_BYTES ? missing : IN_BYTES);
+		long got = refill(stream, !all ? MSG_DONTWAIT : size - at >= IN_BYTES + RECORD_MAX ? MSG_WAITALL : 0);
 		if (got <= 0)
 			return got;
 	}
