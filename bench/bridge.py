@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What calls cost through the bridge, beside the same in process, in one run: medians over rounds taken in turn.
 
-    bench/bridge.py --build build [--rounds 3] [--streams 1]
+    bench/bridge.py --build build [--rounds 3] [--streams 2]
 
 Beside them, in each round, what iperf3 reaches over the loopback device with as many connections as large copies have.
 """
@@ -58,7 +58,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--streams", type=int, default=1, help="connections for large copies")
+    parser.add_argument("--streams", type=int, default=2, help="connections for large copies")
     options = parser.parse_args()
     build = os.path.abspath(options.build)
     with tempfile.TemporaryDirectory() as folder:

@@ -97,6 +97,12 @@ sv_reaches_far(void)
 	return has_far;
 }
 
+void *
+sv_device_bytes(uint64_t address, uint64_t size)
+{
+	return has_far ? sw_device_bytes(address, size) : NULL;
+}
+
 static CUresult
 open_soft(const struct session_hello *hello, struct session_welcome *welcome, const struct cuda_ops **ops)
 {

@@ -1,6 +1,6 @@
 /*
- * The worker's half of src/client/remote_bulk.c: large copies whose bytes come and go beside the records. A piece is copied while the
- * kernel receives or sends others.
+ * The worker's half of src/client/remote_bulk.c: large copies whose bytes come and go beside the records. The software GPU's memory is
+ * this process's, so the socket reads and writes it; with a driver a piece is copied while the kernel receives or sends others.
  */
 #include <string.h>
 
@@ -69,18 +69,7 @@ begin(struct sv_call *call, struct copy *copy)
 	return true;
 }
 
-bool
-sv_serve_bulk_in(struct sv_call *call, CUresult *result)
-{
-	struct copy copy;
-
-	if (!begin(call, &copy) || !wire_bulk_receive(call->channel->wire->link, copy.bulk.number, NULL, copy.bulk.size, piece_in, &copy))
-		return false;
-	*result = (CUresult)copy.result;
-	return true;
-}
-
-/* Whether the ends of the range can be read, and all that the copy has to wait for has happened: then bytes are announced. */
+/* Whether the ends of the range can be read, and all that the copy has to wait for has happened: then its bytes can travel. */
 static CUresult
 try_ends(struct sv_call *call, const struct copy *copy)
 {
@@ -92,6 +81,23 @@ try_ends(struct sv_call *call, const struct copy *copy)
 	for (unsigned n = 0; n < 2 && result == CUDA_SUCCESS; n++)
 		result = copy->bulk.async ? call->ops->cuMemcpyDtoHAsync_v2(&byte, ends[n], 1, stream) : call->ops->cuMemcpyDtoH_v2(&byte, ends[n], 1);
 	return result;
+}
+
+bool
+sv_serve_bulk_in(struct sv_call *call, CUresult *result)
+{
+	struct wire_link *link = call->channel->wire->link;
+	struct copy copy;
+
+	if (!begin(call, &copy))
+		return false;
+	void *direct = copy.result == CUDA_SUCCESS ? sv_device_bytes(copy.bulk.address, copy.bulk.size) : NULL;
+	if (direct && (copy.result = (int)try_ends(call, &copy)) != CUDA_SUCCESS)
+		direct = NULL;
+	if (!wire_bulk_receive(link, copy.bulk.number, direct, copy.bulk.size, direct ? NULL : piece_in, &copy))
+		return false;
+	*result = (CUresult)copy.result;
+	return true;
 }
 
 bool
@@ -111,7 +117,8 @@ sv_serve_bulk_out(struct sv_call *call, CUresult *result)
 	void *part = sv_part_reserve(call, sizeof(number));
 	memcpy(part, &number, sizeof(number));
 	sv_part_send(call, part, sizeof(number));
-	if (!wire_bulk_send(link, NULL, copy.bulk.size, piece_out, &copy))
+	const void *direct = sv_device_bytes(copy.bulk.address, copy.bulk.size);
+	if (!wire_bulk_send(link, direct, copy.bulk.size, direct ? NULL : piece_out, &copy))
 		return false;
 	*result = (CUresult)copy.result;
 	return true;

@@ -123,6 +123,8 @@ struct session_callback *sv_callback_keep(const struct session_callback *callbac
 extern const struct sw_far sv_far;
 /* device.c: whether copies may name it (SESSION_FAR): the device asks for it when they run. */
 bool sv_reaches_far(void);
+/* device.c: device memory that is memory of this process; NULL: it is not, or not all of the range is. */
+void *sv_device_bytes(uint64_t address, uint64_t size);
 
 /* serve_copy.c: a captured copy would remember memory of this process that means nothing later; says so once. */
 bool sv_is_capturing(struct sv_call *call, CUstream stream);

@@ -43,6 +43,8 @@ struct sw_far {
 };
 /* Before the first copy; without it such addresses are none. */
 void sw_far_install(const struct sw_far *far);
+/* The range itself, which the device's memory is in this process: NULL unless all of it is one allocation of device memory. */
+void *sw_device_bytes(uint64_t address, uint64_t size);
 /* Where its addresses lie, once it is open. */
 void sw_space_bounds(uint64_t *base, uint64_t *size);
 /*

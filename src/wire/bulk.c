@@ -358,7 +358,7 @@ wished_streams(void)
 		unsigned long number = strtoul(wish, NULL, 10);
 		return number < WIRE_STREAMS_MAX ? (unsigned)number : WIRE_STREAMS_MAX;
 	}
-	return cpus <= 3 ? 1 : cpus < 8 ? (unsigned)cpus / 2 : 4;
+	return cpus < 2 ? 1 : cpus < 8 ? 2 : 4;
 }
 
 static bool

@@ -41,6 +41,12 @@ sw_far_valid(uint64_t address, uint64_t size)
 	return far_memory && inside < FAR_LIMIT && size <= FAR_LIMIT - inside;
 }
 
+void *
+sw_device_bytes(uint64_t address, uint64_t size)
+{
+	return size && sw_place_of(address, size) == SW_PLACE_DEVICE ? (void *)(uintptr_t)address : NULL;
+}
+
 /* Rows of one plane by way of `held`, which has room for as many as fit into FAR_BYTES, or for one. */
 static void
 copy_far_rows(char *dst, size_t dst_pitch, const char *src, size_t src_pitch, size_t width, size_t rows, char *held)
