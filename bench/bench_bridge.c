@@ -85,6 +85,17 @@ bandwidth(const char *name, int out, dptr device, void *host, size_t size)
 	printf("%s %.2f GB/s\n", name, middle(v, 25));
 }
 
+static void
+round_trips(void)
+{
+	for (unsigned n = 0; n < MANY; n++) {
+		double begin = now();
+		cuStreamQuery(NULL);
+		times[n] = now() - begin;
+	}
+	printf("round_trip_p50 %.2f us\n", middle(times, MANY) * 1e6);
+}
+
 /* As a training step does: a batch in, a thousand launches that compute, the loss out, a synchronisation. Milliseconds. */
 static double
 training_step(void *module, unsigned steps)
@@ -109,7 +120,8 @@ training_step(void *module, unsigned steps)
 	return middle(v, (int)steps);
 }
 
-/* Without an argument all; "steps": the training step alone; "copies": large copies of pageable memory alone. */
+/* Without an argument all; "steps": the training step alone; "copies": large copies of pageable memory alone;
+ * "trips": round trips alone. */
 int
 main(int argc, char **argv)
 {
@@ -142,6 +154,11 @@ main(int argc, char **argv)
 		return 0;
 	}
 
+	if (argc > 1 && strcmp(argv[1], "trips") == 0) {
+		round_trips();
+		round_trips();
+		return 0;
+	}
 	if (argc > 1 && strcmp(argv[1], "copies") == 0) {
 		char *bytes = malloc(size);
 		memset(bytes, 1, size);
@@ -163,12 +180,7 @@ main(int argc, char **argv)
 	printf("launch_issue_p50 %.0f ns\n", middle(times, MANY) * 1e9);
 	printf("launch_issue_p99 %.0f ns\n", times[MANY * 99 / 100] * 1e9);
 
-	for (unsigned n = 0; n < MANY; n++) {
-		begin = now();
-		cuStreamQuery(NULL);
-		times[n] = now() - begin;
-	}
-	printf("round_trip_p50 %.2f us\n", middle(times, MANY) * 1e6);
+	round_trips();
 
 	OK(cuEventCreate(&event, 0));
 	for (unsigned n = 0; n < MANY; n++) {

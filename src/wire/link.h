@@ -17,6 +17,7 @@ enum wire_sleep { WIRE_AWAKE, WIRE_NAPPING, WIRE_SLEEPING, WIRE_POLLING /* waits
 /* The part of a ring that both sides see, one page in front of the bytes. Nothing in it is trusted. */
 struct wire_shared {
 	uint64_t head __attribute__((aligned(WIRE_LINE))); /* atomic: bytes ever written */
+	uint32_t core;                                      /* atomic: that the writer waits on, and 1; 0: not known */
 	uint64_t tail __attribute__((aligned(WIRE_LINE))); /* atomic: bytes ever released */
 	uint32_t sleep __attribute__((aligned(WIRE_LINE))); /* atomic: enum wire_sleep of the reader; a futex */
 	uint32_t ended;                                     /* atomic: the writer closed it */
@@ -33,6 +34,7 @@ struct wire_ring {
 	/* of the side that reads */
 	uint64_t tail, head_seen;
 	uint64_t patience;    /* ns that a wait spins; 0: not known yet */
+	uint64_t left;        /* when it last left the writer's core */
 	uint32_t peeked;      /* bytes that wire_release() gives back */
 	uint64_t granted;     /* carried; atomic: bytes whose room the other side was told */
 };

@@ -26,6 +26,7 @@
 #define NAP_MAX 1000000u
 #define SOON_NS 200000u        /* a wait that is over in this time is worth spinning for: twice what waking up takes */
 #define YIELD_NS 3000u         /* what a side that is awake and has a core of its own answers in */
+#define LEAVE_NS 10000000u     /* a core is left no oftener */
 #define NAPS_BEFORE_SLEEP 1000 /* about a second of naps */
 
 static void
@@ -211,10 +212,17 @@ wire_publish(struct wire_ring *ring, struct wire_record *record)
 	publish(ring, record, WIRE_SLEEPING);
 }
 
+static uint32_t
+core_here(void)
+{
+	return (uint32_t)(sched_getcpu() + 1);
+}
+
 void
 wire_publish_wake(struct wire_ring *ring, struct wire_record *record)
 {
 	if (!ring->link->carried) {
+		__atomic_store_n(&ring->shared->core, core_here(), __ATOMIC_RELAXED);
 		publish(ring, record, WIRE_NAPPING);
 		return;
 	}
@@ -270,6 +278,29 @@ wire_ended(const struct wire_ring *ring)
 	       __atomic_load_n(&ring->shared->head, __ATOMIC_ACQUIRE) == ring->tail;
 }
 
+/*
+ * Two sides on one core take turns, and each turn is a switch: the scheduler, which sees two busy threads and perhaps an idle core, takes its
+ * time. The worker's thread goes elsewhere; the program's is not ours to move.
+ */
+static bool
+shares_core(struct wire_ring *ring, uint64_t now)
+{
+	uint32_t core = __atomic_load_n(&ring->shared->core, __ATOMIC_RELAXED);
+	cpu_set_t all, others;
+
+	if (!core || core != core_here())
+		return false;
+	if (ring->link->client || now - ring->left < LEAVE_NS || sched_getaffinity(0, sizeof(all), &all) != 0)
+		return true;
+	ring->left = now;
+	others = all;
+	CPU_CLR(core - 1, &others);
+	if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) != 0)
+		return true;
+	sched_setaffinity(0, sizeof(all), &all);
+	return false;
+}
+
 const uint8_t *
 wire_wait(struct wire_ring *ring, struct wire_record *header, int timeout_ms)
 {
@@ -288,7 +319,7 @@ wire_wait(struct wire_ring *ring, struct wire_record *header, int timeout_ms)
 		if (ring->link->carried && wire_pump(ring->link))
 			continue;
 		if (now - begin < ring->patience) {
-			if (now - begin > YIELD_NS)
+			if (now - begin > YIELD_NS || (!ring->link->carried && shares_core(ring, now)))
 				sched_yield(); /* the other side may be waiting for this very core */
 			for (unsigned n = 0; n < 16; n++)
 				pause_cpu();
