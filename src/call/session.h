@@ -50,6 +50,7 @@ enum session_kind {
 	SESSION_MANAGED_FILE,           /* the tag of a shared file: managed memory shall lie in it */
 	SESSION_PAGES_GET,              /* address, size: answers with the bytes of the worker's memory there */
 	SESSION_PAGES_PUT,              /* runs of an address, a size, bytes padded to 8: written to the worker's memory */
+	SESSION_STOCK,                  /* struct session_stock; answers with the handles, an array of uint64_t */
 	SESSION_KINDS
 };
 
@@ -148,6 +149,18 @@ struct session_image {
 /* An image whose bytes come beside the records, as transfer `number` (wire_bulk_receive). */
 struct session_beside {
 	uint64_t size, number;
+};
+
+/*
+ * Several objects of one sort at once: the client gives them to the program one by one. Fewer than `count` come when there is no more room; none
+ * is a failure with the error of the first.
+ */
+enum session_stock_kind { SESSION_STOCK_EVENT, SESSION_STOCK_STREAM, SESSION_STOCK_PRIORITY_STREAM, SESSION_STOCK_KINDS };
+#define SESSION_STOCK_MAX 32
+struct session_stock {
+	uint32_t kind, count; /* kind: enum session_stock_kind */
+	uint32_t flags;       /* of cuEventCreate, cuStreamCreate, cuStreamCreateWithPriority */
+	int32_t priority;
 };
 
 struct session_bulk {

@@ -401,6 +401,18 @@ ends_something(enum cuda_call_id call)
 	return answer == 2;
 }
 
+/* Calls that take memory or a handle of the client's share. */
+static bool
+makes_something(enum cuda_call_id call)
+{
+	static const char *const words[] = { "Create", "Instantiate", "Clone", "Alloc" };
+
+	for (size_t n = 0; n < sizeof(words) / sizeof(words[0]); n++)
+		if (strstr(call_descs[call].name, words[n]))
+			return true;
+	return false;
+}
+
 static void
 end_epoch(unsigned kinds)
 {
@@ -669,6 +681,7 @@ end_context(enum cuda_call_id call, const void *const *args)
 	switch (call) {
 	case CALL_cuCtxDestroy:
 	case CALL_cuCtxDestroy_v2:
+		rm_stock_context_ended(*(const CUcontext *)args[0]);
 		rm_managed_context_ended(*(const CUcontext *)args[0]);
 		rm_host_context_ended(*(const CUcontext *)args[0]);
 		break;
@@ -680,6 +693,7 @@ end_context(enum cuda_call_id call, const void *const *args)
 	case CALL_cuDevicePrimaryCtxReset:
 	case CALL_cuDevicePrimaryCtxReset_v2:
 		if (rm_ops_table()->primary_context(&ctx, *(const CUdevice *)args[0]) == CUDA_SUCCESS) {
+			rm_stock_context_ended(ctx);
 			rm_managed_context_ended(ctx);
 			rm_host_context_ended(ctx);
 		}
@@ -745,11 +759,34 @@ rm_send_like(struct rm_request *r, const uint64_t *words, size_t count)
 	return result;
 }
 
-CUresult
-rm_call(enum cuda_call_id call, const void *const *args)
+/* Sends it as its rows say and awaits the answer, if need be. */
+static CUresult
+call_rows(enum cuda_call_id call, const void *const *args)
 {
 	struct rm_request r;
 	struct fw_cursor in;
+
+	rm_begin(&r, (uint16_t)call, call_pack_bound(call, args));
+	if (!call_pack(&r.out, call, args) && r.channel) {
+		rm_end(&r);
+		fw_warn_once("client", "%s: what its arguments point to is not forwarded to a server", call_descs[call].name);
+		return CUDA_ERROR_NOT_SUPPORTED;
+	}
+	if (call_descs[call].class == CALL_CLASS_ASYNC && !ends_something(call))
+		return send_or_ask(&r);
+	CUresult result = rm_ask(&r, &in);
+	if (r.answered) {
+		in.at = 0;
+		CUresult unpacked = unpack(&in, call, args);
+		result = result == CUDA_SUCCESS ? unpacked : result;
+	}
+	rm_end(&r);
+	return result;
+}
+
+CUresult
+rm_call(enum cuda_call_id call, const void *const *args)
+{
 	CUresult result;
 
 	if (call == CALL_cuDeviceGetAttribute && device_attribute(args, &result))
@@ -770,21 +807,9 @@ rm_call(enum cuda_call_id call, const void *const *args)
 		fw_warn_once("client", "%s: a stream cannot wait for host or managed memory over a network", call_descs[call].name);
 		return CUDA_ERROR_NOT_SUPPORTED;
 	}
-	rm_begin(&r, (uint16_t)call, call_pack_bound(call, args));
-	if (!call_pack(&r.out, call, args) && r.channel) {
-		rm_end(&r);
-		fw_warn_once("client", "%s: what its arguments point to is not forwarded to a server", call_descs[call].name);
-		return CUDA_ERROR_NOT_SUPPORTED;
-	}
-	if (call_descs[call].class == CALL_CLASS_ASYNC && !ends_something(call))
-		return send_or_ask(&r);
-	result = rm_ask(&r, &in);
-	if (r.answered) {
-		in.at = 0;
-		CUresult unpacked = unpack(&in, call, args);
-		result = result == CUDA_SUCCESS ? unpacked : result;
-	}
-	rm_end(&r);
+	result = call_rows(call, args);
+	if (result == CUDA_ERROR_OUT_OF_MEMORY && makes_something(call) && rm_stock_give_back())
+		result = call_rows(call, args); /* now it is as if nothing had been in stock */
 	if (ends_something(call)) /* again: another thread may have asked between the two */
 		end_epoch(call_descs[call].first);
 	count_capture(call, result);
@@ -951,6 +976,7 @@ void
 rm_after_fork(void)
 {
 	rm_host_after_fork();
+	rm_stock_after_fork();
 	closed = true;
 	mine = NULL;
 	wire_after_fork(link_);

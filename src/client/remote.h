@@ -3,8 +3,8 @@
  *
  * remote.c packs and asks; calls that rows can say are generated (client_remote.inc), the others are written by hand in remote_copy.c
  * (host memory), remote_batch.c (lists of copies), remote_launch.c (kernels), remote_callback.c (functions of the program),
- * remote_module.c (images), remote_link.c (the linker), remote_graph.c (nodes, capture), remote_share.c (descriptors). Each has its other
- * half of the same name in src/server.
+ * remote_module.c (images), remote_link.c (the linker), remote_graph.c (nodes, capture), remote_share.c (descriptors), remote_stock.c (streams
+ * and events). Each has its other half of the same name in src/server.
  */
 #ifndef CL_REMOTE_H
 #define CL_REMOTE_H
@@ -146,6 +146,25 @@ rm_epoch(unsigned kinds)
 			sum += __atomic_load_n(&rm_epochs[n], __ATOMIC_ACQUIRE);
 	return sum;
 }
+
+/*
+ * remote_stock.c: a stream or an event that this process created and did not end, as far as it knows. Found without a lock, and its memory
+ * stays, so that who uses an object while another thread ends it reads nonsense of it and no other memory.
+ */
+enum rm_object_kind { RM_STREAM, RM_EVENT };
+struct rm_object {
+	struct rm_object *next;
+	uint64_t handle; /* atomic; 0: the place is free */
+	uint64_t context;
+	enum rm_object_kind kind;
+};
+struct rm_object *rm_object_find(enum rm_object_kind kind, const void *handle);
+/* Whether what is known of objects counts: there is nothing that the device would have to say first. */
+bool rm_objects_count(void);
+/* Out of memory: gives the worker back what the program did not ask for yet. Whether that was anything. */
+bool rm_stock_give_back(void);
+void rm_stock_context_ended(CUcontext ctx);
+void rm_stock_after_fork(void);
 
 /* remote_callback.c: the worker can ask from now on. */
 CUresult rm_line_begin(enum session_line line);

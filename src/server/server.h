@@ -154,6 +154,12 @@ bool sv_serve_managed_file(struct sv_call *call, CUresult *result);
 bool sv_serve_pages_get(struct sv_call *call, CUresult *result);
 bool sv_serve_pages_put(struct sv_call *call, CUresult *result);
 
+/* worker.c: whether the client may have one more handle, and that it has it; `say`: if not, on the log. */
+bool sv_handle_room(const char *name, bool say);
+void sv_handle_made(void);
+/* serve_stock.c */
+bool sv_serve_stock(struct sv_call *call, CUresult *result);
+
 /* serve_callback.c: what is printed to standard output goes to the client; `descriptor`: also what a driver writes to descriptor 1. */
 bool sv_output_begin(bool descriptor);
 /* Takes what was printed so far: bytes (free them), or NULL. `look`: descriptor 1 too, which costs a system call. */

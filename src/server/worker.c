@@ -227,6 +227,22 @@ handle_change(enum cuda_call_id call)
 	return answer - 2;
 }
 
+bool
+sv_handle_room(const char *name, bool say)
+{
+	bool room = __atomic_load_n(&handles, __ATOMIC_RELAXED) < max_handles;
+
+	if (!room && say)
+		fw_warn_once("worker", "%s: the client holds %d handles, as many as --max-handles allows", name, max_handles);
+	return room;
+}
+
+void
+sv_handle_made(void)
+{
+	__atomic_add_fetch(&handles, 1, __ATOMIC_RELAXED);
+}
+
 static bool
 ends_context(enum cuda_call_id call)
 {
@@ -265,8 +281,7 @@ serve(struct sv_call *call, uint16_t kind)
 		if (!call_packs((enum cuda_call_id)kind))
 			broken("a call that is not forwarded");
 		int change = handle_change((enum cuda_call_id)kind);
-		if (change > 0 && __atomic_load_n(&handles, __ATOMIC_RELAXED) >= max_handles) {
-			fw_warn_once("worker", "%s: the client holds %d handles, as many as --max-handles allows", call_descs[kind].name, max_handles);
+		if (change > 0 && !sv_handle_room(call_descs[kind].name, true)) {
 			result = CUDA_ERROR_OUT_OF_MEMORY;
 			call_put_u64(&call->out, (uint64_t)result);
 		} else {
@@ -298,6 +313,8 @@ serve(struct sv_call *call, uint16_t kind)
 			ok = sv_serve_pages_get(call, &result);
 		else if (kind == SESSION_PAGES_PUT)
 			ok = sv_serve_pages_put(call, &result);
+		else if (kind == SESSION_STOCK)
+			ok = sv_serve_stock(call, &result);
 		else if (kind == SESSION_FLUSH)
 			result = CUDA_SUCCESS;
 		else

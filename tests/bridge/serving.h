@@ -28,6 +28,7 @@ static const struct serving {
 	SERVING(cuMemPoolImportFromShareableHandle) SERVING(cuOccupancyMaxPotentialClusterSize) SERVING(cuOccupancyMaxActiveClusters)
 	SERVING(cuLaunchKernel) SERVING(cuModuleLoadDataEx) SERVING(cuLibraryLoadData) SERVING(cuLibraryGetUnifiedFunction)
 #undef SERVING
+	{ (enum cuda_call_id)SESSION_STOCK, sv_serve_stock },
 };
 #define SERVINGS (sizeof(servings) / sizeof(servings[0]))
 

@@ -36,7 +36,7 @@ check_cuts(enum cuda_call_id call, CUresult want)
 	CHECK_INT(result, want);
 	for (size_t size = 0; size < out.at; size++)
 		if (serving_run(serving, record, size, &result)) {
-			printf("# %s: %zu of %zu bytes are a call too\n", call_descs[call].name, size, out.at);
+			printf("# %s: %zu of %zu bytes are a call too\n", call < CALL_COUNT ? call_descs[call].name : "a record", size, out.at);
 			CHECK(0);
 			return;
 		}
@@ -174,6 +174,21 @@ TEST(descriptors)
 	call_put_u64(&out, 12345); /* a tag under which nothing came */
 	call_put_array(&out, NULL, 0, 1);
 	check_cuts(CALL_cuMemImportFromShareableHandle, CUDA_ERROR_INVALID_VALUE);
+}
+
+TEST(stock)
+{
+	struct session_stock stock = { .kind = SESSION_STOCK_EVENT, .count = 4 };
+	CUresult result;
+
+	call_put(begin(), &stock, sizeof(stock));
+	check_cuts((enum cuda_call_id)SESSION_STOCK, CUDA_ERROR_OUT_OF_MEMORY); /* no worker around it allows any */
+	for (unsigned wrong = 0; wrong < 3; wrong++) {
+		stock = (struct session_stock){ .kind = wrong == 0 ? SESSION_STOCK_KINDS : SESSION_STOCK_STREAM,
+			.count = wrong == 1 ? 0 : wrong == 2 ? SESSION_STOCK_MAX + 1 : 4 };
+		call_put(begin(), &stock, sizeof(stock));
+		CHECK(!serving_run(serving_of((enum cuda_call_id)SESSION_STOCK), record, out.at, &result));
+	}
 }
 
 /* Numbers of all sizes in all places; what is not a call is refused, what is one is served, nothing else happens. */
