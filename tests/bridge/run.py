@@ -21,8 +21,8 @@ import sanitizer  # noqa: E402
 DEVICE_UNAVAILABLE, SYSTEM_NOT_READY = 46, 802
 # What cannot be right through this server: its device is configured by the server.
 # "accounting" knows how much memory the device has; over a network streams do not wait for host memory, descriptors do not travel.
-NOT_HERE = {kind: {"launch": {"clusters", "threads_appear_when_needed"}, "memory": {"accounting"}} for kind in ("unix", "tcp", "tls")}
-for network in ("tcp", "tls"):
+NOT_HERE = {kind: {"launch": {"clusters", "threads_appear_when_needed"}, "memory": {"accounting"}} for kind in ("unix", "tcp", "tls", "vsock")}
+for network in ("tcp", "tls", "vsock"):
     NOT_HERE[network]["stream"] = {"memory_operations"}
     NOT_HERE[network]["memory"] |= {"virtual_memory"}
 # The native backend serves no managed memory, and no copies of pageable memory in lists. Its driver chooses its own addresses, which may be those
@@ -273,6 +273,23 @@ def tls(build, library, folder, here):
     check("tls: it ends on SIGTERM too", server.stop() == 0)
 
 
+def vsock(build, library, here):
+    """Over sockets that stand in for vsock: the bridge's own code, without a hypervisor's."""
+    if sanitizer.libraries(build):
+        skip("vsock", "a sanitizer is preloaded, and what stands in for vsock cannot be beside it")
+        return
+    os.environ["LD_PRELOAD"] = os.path.join(build, "tests/bridge/libvsock_shim.so")
+    try:
+        address = "vsock:2:%d" % free_port()
+        server = Server(build, [address], "--insecure")
+        programs(build, "vsock", address, here)
+        check("vsock: all workers have ended", until(lambda: not server.workers(), 3), server.workers())
+        deaths(library, server, address)
+        check("vsock: the server ends on SIGTERM", server.stop() == 0, server.text())
+    finally:
+        del os.environ["LD_PRELOAD"]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
@@ -321,6 +338,8 @@ def main():
             out, _ = held.communicate()
         check("a supervisor that is killed takes its workers along", out.split()[:1] == [str(DEVICE_UNAVAILABLE)], out)
         tls(build, library, folder, here)
+        if not Server.native:
+            vsock(build, library, here)
     print("1..%d" % len(results))
     return 0 if all(results) else 1
 
