@@ -17,7 +17,7 @@
 #include "cuda_ops.h"
 
 #define SESSION_MAGIC "farwarp"
-#define SESSION_REVISION 6 /* grows when the meaning of a record changes while its size does not; part of the protocol's hash */
+#define SESSION_REVISION 8 /* grows when the meaning of a record changes while its size does not; part of the protocol's hash */
 #define SESSION_VISIBLE_MAX 512
 #define SESSION_CHUNK (512u << 10)    /* bytes of a blob record or of a part of an answer */
 #define SESSION_BLOB_MAX (2ull << 30) /* of all inputs of one call */
@@ -48,6 +48,7 @@ enum session_kind {
 	SESSION_BULK_IN,                /* struct session_bulk: a copy to the device, whose bytes come beside the records as transfer `number` */
 	SESSION_BULK_OUT,               /* the same from it; a part of the answer says the number before the bytes come */
 	SESSION_MANAGED_FILE,           /* the tag of a shared file: managed memory shall lie in it */
+	SESSION_MANAGED_ALLOC,          /* size, flags, an array of struct session_space where the client has something else: cuMemAllocManaged elsewhere */
 	SESSION_PAGES_GET,              /* address, size: answers with the bytes of the worker's memory there */
 	SESSION_PAGES_PUT,              /* runs of an address, a size, bytes padded to 8: written to the worker's memory */
 	SESSION_STOCK,                  /* struct session_stock; answers with the handles, an array of uint64_t */
@@ -59,6 +60,7 @@ struct session_space {
 	uint64_t base, size; /* size 0: none */
 };
 #define SESSION_SPACES 4
+#define SESSION_AVOIDED_MAX 16 /* ranges of SESSION_MANAGED_ALLOC */
 
 /* What hello and welcome begin with in every version, so that two that differ can tell each other. */
 struct session_version {

@@ -670,7 +670,7 @@ count_capture(enum cuda_call_id call, CUresult result)
 		__atomic_sub_fetch(&captures, 1, __ATOMIC_ACQ_REL);
 }
 
-/* After a call that may have ended a context: what this process has of it ends too. */
+/* After a call that may have ended a context or a module: what this process has of it ends too. */
 static void
 end_context(enum cuda_call_id call, const void *const *args)
 {
@@ -697,6 +697,10 @@ end_context(enum cuda_call_id call, const void *const *args)
 			rm_managed_context_ended(ctx);
 			rm_host_context_ended(ctx);
 		}
+		break;
+	case CALL_cuModuleUnload:
+	case CALL_cuLibraryUnload:
+		rm_managed_owner_ended(*(void *const *)args[0]);
 		break;
 	default:
 		break;

@@ -223,10 +223,11 @@ void rm_spaces_reserve(struct session_space spaces[SESSION_SPACES]);
 void rm_spaces_settle(const struct session_space spaces[SESSION_SPACES], const struct session_space *taken);
 /* Whether [address, address + size) is managed memory, which the worker has at the same address. */
 bool rm_is_managed(uint64_t address, uint64_t size);
-/* Whether the address is in the range that the device lies in: this process has nothing else there. */
+/* Whether the address is in a range that is reserved for the device: this process has nothing else there. */
 bool rm_in_space(uint64_t address);
-/* What belonged to the context is no more. */
+/* What belonged to the context is no more, or the variables of a module or library. */
 void rm_managed_context_ended(CUcontext ctx);
+void rm_managed_owner_ended(const void *module);
 /* Whether host and device take turns with the memory at an address. */
 bool rm_moves(uint64_t address);
 /* Managed memory is the same memory in both processes; else its pages move. */

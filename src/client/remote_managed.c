@@ -4,12 +4,16 @@
  * At the handshake this process reserves ranges of addresses; the worker's device lies in one of them, and the others are given back. What
  * is managed (allocations, variables of modules) is then mapped here at the address that the device gave it. On one host it is the
  * same memory: one file that both processes map, coherent, without a protocol. Over a network the mapping is this process's own and its
- * pages move (remote_pages.c). A device that does not lie in a common range (the machine's driver chooses its own addresses) is tried
- * address by address.
+ * pages move (remote_pages.c).
+ *
+ * A device that does not lie in a common range (the machine's driver chooses its own addresses) is tried address by address: the addresses
+ * around what it gave are reserved here when they are first needed, and the pages of what is managed move, on one host too. Where this
+ * process has something else the worker is asked for memory elsewhere.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,21 +27,36 @@
 
 #define SPACE_BYTES ((uint64_t)1 << 39) /* what the software GPU asks for */
 #define SPACE_LEAST ((uint64_t)1 << 33)
-#define GRANULE_BITS 21 /* of the device's mappings: allocations that share one are mapped and unmapped together */
+#define GRANULE_BITS 21 /* of the software GPU's mappings: allocations that share one are mapped and unmapped together */
 #define GRANULE ((uint64_t)1 << GRANULE_BITS)
+#define PAGE_BITS 12    /* the same of other devices */
+#define PAGE ((uint64_t)1 << PAGE_BITS)
+#define ADDRESSES_END ((uint64_t)1 << 47)
+#define IDLE_MOST 8     /* regions that are kept without use */
 #define BUCKETS 4096
 #define FILE_TAG UINT64_MAX /* remote_copy.c counts from 1 */
 
 struct managed {
 	struct managed *next;
 	uint64_t address, size, id;
-	CUcontext ctx; /* with which it ends; NULL for variables */
+	CUcontext ctx; /* with which it ends; NULL: that of a library */
+	void *owner;   /* the module or library of a variable */
 };
 
-static struct session_space space;          /* size 0: there is none */
-static int file = -1;                       /* what managed memory lies in, each byte at its distance from the space's beginning */
+/* A range of addresses that is reserved here: the common one, or one of those around what the device gave. */
+struct region {
+	struct region *next;
+	uint64_t base, size, used; /* used: granules with users */
+	uint16_t *users;           /* of each granule */
+};
+
+static struct session_space space;          /* the common range; size 0: there is none */
+static bool scattered;                      /* the device chooses its addresses */
+static int file = -1;                       /* what managed memory lies in */
+static uint64_t file_base;                  /* the address of its first byte */
 static bool coherent;                       /* the worker has the same memory */
-static uint16_t *users;                     /* of each granule; guarded by lock */
+static unsigned granule_bits = GRANULE_BITS;
+static struct region *regions;              /* guarded by lock */
 static struct managed *all[BUCKETS];        /* guarded by lock */
 static uint64_t next_id;
 static unsigned any;                        /* atomic: something is managed */
@@ -73,22 +92,43 @@ rm_spaces_reserve(struct session_space spaces[SESSION_SPACES])
 	}
 }
 
-/* A file for the whole range, of which only what is touched takes memory; shared with the worker if the link can. */
+/* A file for all addresses from `base` on, of which only what is touched takes memory; shared with the worker if it can be. */
 static bool
-open_file(void)
+open_file(uint64_t base, uint64_t size, bool may_share)
 {
 	struct rm_request r;
 
+	file_base = base;
 	file = memfd_create("farwarp-managed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (file < 0 || fw_file_resize(file, space.size) != 0 || fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+	if (file < 0 || fw_file_resize(file, size) != 0 || fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
 		return false;
-	if (!wire_can_share(rm_link()) || !wire_share(rm_link(), file, space.size, FILE_TAG))
+	if (!may_share || !wire_can_share(rm_link()) || !wire_share(rm_link(), file, size, FILE_TAG))
 		return true;
 	rm_begin(&r, SESSION_MANAGED_FILE, 16);
 	call_put_u64(&r.out, FILE_TAG);
-	call_put_u64(&r.out, space.size);
+	call_put_u64(&r.out, size);
 	coherent = rm_do(&r) == CUDA_SUCCESS;
 	return true;
+}
+
+/* Of addresses that are reserved; they are given back if it fails. Lock held, or at the beginning. */
+static struct region *
+add_region(uint64_t base, uint64_t size)
+{
+	struct region *region = malloc(sizeof(*region));
+	uint16_t *users = mmap(NULL, (size >> granule_bits) * sizeof(*users), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (!region || users == MAP_FAILED || (!coherent && !rm_pages_area(base, size, file, base - file_base))) {
+		if (users != MAP_FAILED)
+			munmap(users, (size >> granule_bits) * sizeof(*users));
+		munmap((void *)(uintptr_t)base, size);
+		free(region);
+		return NULL;
+	}
+	madvise((void *)(uintptr_t)base, size, MADV_DONTDUMP);
+	*region = (struct region){ regions, base, size, 0, users };
+	regions = region;
+	return region;
 }
 
 void
@@ -97,18 +137,15 @@ rm_spaces_settle(const struct session_space spaces[SESSION_SPACES], const struct
 	for (unsigned n = 0; n < SESSION_SPACES; n++) {
 		if (!spaces[n].size)
 			continue;
-		if (taken->size && !(taken->base & (GRANULE - 1)) && taken->base - spaces[n].base < spaces[n].size && taken->size <= spaces[n].size - (taken->base - spaces[n].base)) {
+		if (taken->size && !(taken->base & (GRANULE - 1)) && taken->base - spaces[n].base < spaces[n].size && taken->size <= spaces[n].size - (taken->base - spaces[n].base))
 			space = *taken;
-			madvise((void *)(uintptr_t)spaces[n].base, spaces[n].size, MADV_DONTDUMP);
-		} else {
+		else
 			munmap((void *)(uintptr_t)spaces[n].base, spaces[n].size);
-		}
 	}
-	if (!space.size)
-		return;
-	users = mmap(NULL, (space.size >> GRANULE_BITS) * sizeof(*users), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-	             -1, 0);
-	if (users == MAP_FAILED || !open_file() || (!coherent && !rm_pages_area(space.base, space.size, file, 0))) {
+	if (!space.size) {
+		scattered = true;
+		granule_bits = PAGE_BITS;
+	} else if (!open_file(space.base, space.size, true) || !add_region(space.base, space.size)) {
 		fw_warn("client", "no managed memory: %m");
 		space.size = 0;
 	}
@@ -117,7 +154,7 @@ rm_spaces_settle(const struct session_space spaces[SESSION_SPACES], const struct
 bool
 rm_moves(uint64_t address)
 {
-	return !coherent && !wire_can_share(rm_link()) && (rm_is_managed(address, 1) || rm_host_kind(address, 1) != RM_HOST_NONE);
+	return (!coherent && rm_is_managed(address, 1)) || (!wire_can_share(rm_link()) && rm_host_kind(address, 1) != RM_HOST_NONE);
 }
 
 bool
@@ -126,19 +163,88 @@ rm_managed_coherent(void)
 	return coherent;
 }
 
-/* ---- mapping ------------------------------------------------------------------------------------------------------- */
+/* ---- regions ------------------------------------------------------------------------------------------------------- */
 
-static bool
-in_space(uint64_t address, uint64_t size)
+/* With the lock held. */
+static struct region *
+find_region(uint64_t address)
 {
-	return address - space.base < space.size && size <= space.size - (address - space.base);
+	struct region *region = regions;
+
+	while (region && address - region->base >= region->size)
+		region = region->next;
+	return region;
 }
 
 bool
 rm_in_space(uint64_t address)
 {
-	return address - space.base < space.size;
+	if (!scattered)
+		return address - space.base < space.size;
+	if (!__atomic_load_n(&any, __ATOMIC_RELAXED))
+		return false;
+	pthread_rwlock_rdlock(&lock);
+	bool found = find_region(address) != NULL;
+	pthread_rwlock_unlock(&lock);
+	return found;
 }
+
+static bool
+reserve(uint64_t base, uint64_t size)
+{
+	void *hint = (void *)(uintptr_t)base;
+	void *at = mmap(hint, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (at != MAP_FAILED && at != hint) {
+		munmap(at, size); /* a kernel that does not know the flag */
+		errno = EEXIST;
+	}
+	return at == hint;
+}
+
+/*
+ * Reserves what [address, end) begins with, up to the next region, and what lies around it if that is free: the next allocation is likely to
+ * be there. NULL: with EEXIST, this process has something else there. Lock held.
+ */
+static struct region *
+claim(uint64_t address, uint64_t end)
+{
+	static const unsigned bits[] = { 30, GRANULE_BITS, PAGE_BITS };
+
+	for (const struct region *region = regions; region; region = region->next)
+		if (region->base > address && region->base < end)
+			end = region->base;
+	for (size_t n = 0; n < sizeof(bits) / sizeof(bits[0]); n++) {
+		uint64_t unit = (uint64_t)1 << bits[n], base = address & ~(unit - 1), top = (end + unit - 1) & ~(unit - 1);
+		if (top <= ADDRESSES_END && reserve(base, top - base))
+			return add_region(base, top - base);
+		if (errno != EEXIST)
+			return NULL;
+	}
+	return NULL;
+}
+
+/* Those that nobody uses, but for a few. Lock held. */
+static void
+give_back_regions(void)
+{
+	unsigned idle = 0;
+
+	for (struct region **at = &regions; scattered && *at;) {
+		struct region *region = *at;
+		if (region->used || idle++ < IDLE_MOST) {
+			at = &region->next;
+			continue;
+		}
+		*at = region->next;
+		rm_pages_drop(region->base, region->size);
+		munmap((void *)(uintptr_t)region->base, region->size);
+		munmap(region->users, (region->size >> granule_bits) * sizeof(*region->users));
+		free(region);
+	}
+}
+
+/* ---- mapping ------------------------------------------------------------------------------------------------------- */
 
 static bool
 map_run(uint64_t base, uint64_t size)
@@ -146,7 +252,7 @@ map_run(uint64_t base, uint64_t size)
 	if (!coherent)
 		return rm_pages_map(base, size);
 	return mmap((void *)(uintptr_t)base, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, file,
-	            (off_t)(base - space.base)) != MAP_FAILED;
+	            (off_t)(base - file_base)) != MAP_FAILED;
 }
 
 static void
@@ -160,23 +266,57 @@ unmap_run(uint64_t base, uint64_t size)
 
 /* The granules that [address, address + size) lies in, one user more or less; whose users begin or end are mapped or unmapped. Lock held. */
 static bool
-use_granules(uint64_t address, uint64_t size, bool more)
+use_granules(struct region *region, uint64_t address, uint64_t size, bool more)
 {
-	uint64_t first = (address - space.base) >> GRANULE_BITS, last = (address + size - 1 - space.base) >> GRANULE_BITS;
+	uint64_t first = (address - region->base) >> granule_bits, last = (address + size - 1 - region->base) >> granule_bits;
+	uint16_t *users = region->users;
 
 	for (uint64_t g = first, run; g <= last; g += run) {
 		for (run = 0; g + run <= last && users[g + run] == (more ? 0 : 1); run++)
 			users[g + run] = more;
-		uint64_t base = space.base + (g << GRANULE_BITS);
+		uint64_t base = region->base + (g << granule_bits);
+		region->used += more ? run : -run;
 		if (!run) {
 			users[g] += users[g] ? more ? 1 : -1 : 0;
 			run = 1;
 		} else if (!more) {
-			unmap_run(base, run << GRANULE_BITS);
-		} else if (!map_run(base, run << GRANULE_BITS)) {
+			unmap_run(base, run << granule_bits);
+		} else if (!map_run(base, run << granule_bits)) {
 			memset(users + g, 0, run * sizeof(*users));
+			region->used -= run;
 			if (g > first)
-				use_granules(address, base - address, false);
+				use_granules(region, address, base - address, false);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Lock held. */
+static void
+unuse(uint64_t address, uint64_t end)
+{
+	for (struct region *region; address < end && (region = find_region(address)); address = region->base + region->size)
+		use_granules(region, address, (end < region->base + region->size ? end : region->base + region->size) - address, false);
+	give_back_regions();
+}
+
+/* Maps what the device has at these addresses. False: with EEXIST, this process has something else there. Lock held. */
+static bool
+use(uint64_t address, uint64_t end)
+{
+	uint64_t at = address, next;
+
+	for (; at < end; at = next) {
+		struct region *region = find_region(at);
+		if (!region && scattered)
+			region = claim(at, end);
+		next = region ? region->base + region->size : 0;
+		next = next < end ? next : end;
+		if (!region || !use_granules(region, at, next - at, true)) {
+			int error = errno;
+			unuse(address, at);
+			errno = error;
 			return false;
 		}
 	}
@@ -207,89 +347,179 @@ forget(struct managed **at)
 	struct managed *gone = *at;
 
 	*at = gone->next;
-	use_granules(gone->address, gone->size, false);
+	unuse(gone->address, gone->address + gone->size);
 	free(gone);
 }
 
-/* `fresh`: nobody has written it yet. */
+/* Whether this process can have what the device says that it has. */
 static bool
-remember(uint64_t address, uint64_t size, bool fresh)
+is_possible(uint64_t address, uint64_t size)
+{
+	if (!scattered)
+		return address - space.base < space.size && size <= space.size - (address - space.base);
+	return address >= PAGE && size && address < ADDRESSES_END && size <= ADDRESSES_END - address;
+}
+
+/* The file of a device that chooses its addresses, when it is first needed. Lock held. */
+static bool
+have_file(void)
+{
+	return file >= 0 || open_file(0, ADDRESSES_END, false);
+}
+
+/* What the device has at an address is here too from now on. False: with EEXIST, this process has something else there. */
+static bool
+remember(uint64_t address, uint64_t size, CUcontext ctx, void *owner)
 {
 	struct managed *managed = malloc(sizeof(*managed));
 
-	if (!managed || !in_space(address, size)) {
+	if (!managed || !is_possible(address, size)) {
 		free(managed);
+		errno = managed ? EINVAL : ENOMEM;
 		return false;
 	}
 	pthread_rwlock_wrlock(&lock);
 	struct managed **at = find(address);
-	if (*at && !fresh && (*at)->size == size) { /* a variable that was asked for before */
+	if (*at && owner && (*at)->size == size) { /* a variable that was asked for before */
 		pthread_rwlock_unlock(&lock);
 		free(managed);
 		return true;
 	}
 	if (*at) /* ended with its context */
 		forget(at);
-	bool mapped = use_granules(address, size, true);
+	bool mapped = have_file() && use(address, address + size);
+	int error = errno;
 	if (mapped) {
-		*managed = (struct managed){ *bucket(address), address, size, ++next_id, fresh ? fw_thread.ctx : NULL };
+		*managed = (struct managed){ *bucket(address), address, size, ++next_id, ctx, owner };
 		*bucket(address) = managed;
-		if (fresh && !coherent)
-			rm_pages_fresh(address, size);
+		if (!owner && !coherent)
+			rm_pages_fresh(address, size); /* nobody has written it yet */
 		__atomic_store_n(&any, 1, __ATOMIC_RELEASE);
 	} else {
 		free(managed);
 	}
 	pthread_rwlock_unlock(&lock);
+	errno = error;
 	return mapped;
 }
 
 bool
 rm_is_managed(uint64_t address, uint64_t size)
 {
-	if (!__atomic_load_n(&any, __ATOMIC_RELAXED) || !in_space(address, size))
+	if (!__atomic_load_n(&any, __ATOMIC_RELAXED) || !is_possible(address, size))
 		return false;
 	pthread_rwlock_rdlock(&lock);
-	bool found = users[(address - space.base) >> GRANULE_BITS] != 0;
+	struct region *region = find_region(address);
+	bool found = region && region->users[(address - region->base) >> granule_bits] != 0;
 	pthread_rwlock_unlock(&lock);
 	return found;
 }
 
-void
-rm_managed_context_ended(CUcontext ctx)
+/* All that belonged to a context, or to a module or library. */
+static void
+forget_of(CUcontext ctx, const void *owner)
 {
 	if (!__atomic_load_n(&any, __ATOMIC_RELAXED))
 		return;
 	pthread_rwlock_wrlock(&lock);
 	for (unsigned n = 0; n < BUCKETS; n++)
 		for (struct managed **at = &all[n]; *at;)
-			if ((*at)->ctx == ctx)
+			if (owner ? (*at)->owner == owner : (*at)->ctx == ctx)
 				forget(at);
 			else
 				at = &(*at)->next;
 	pthread_rwlock_unlock(&lock);
 }
 
+void
+rm_managed_context_ended(CUcontext ctx)
+{
+	forget_of(ctx, NULL);
+}
+
+void
+rm_managed_owner_ended(const void *module)
+{
+	forget_of(NULL, module);
+}
+
 /* ---- calls --------------------------------------------------------------------------------------------------------- */
+
+static void
+say_taken(uint64_t address, uint64_t size, int error)
+{
+	fw_warn("client", "managed memory at 0x%llx (%llu bytes): %s", (unsigned long long)address, (unsigned long long)size,
+	        error == EEXIST ? "this process has something else there" : strerror(error));
+}
+
+/* What this process has from the first page of [address, end) that is its on, without a gap, by /proc/self/maps. */
+static struct session_space
+obstacle(uint64_t address, uint64_t end)
+{
+	struct session_space found = { address & ~(PAGE - 1), PAGE };
+	unsigned long low, high;
+	char line[512];
+	bool begun = false;
+	FILE *maps = fopen("/proc/self/maps", "re");
+
+	while (maps && fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%lx-%lx", &low, &high) != 2 || high <= (address & ~(PAGE - 1)))
+			continue;
+		if (low >= end || (begun && low > found.base + found.size))
+			break;
+		found = begun ? (struct session_space){ found.base, high - found.base } : (struct session_space){ low, high - low };
+		begun = true;
+		end = high + 1; /* also what follows it at once */
+	}
+	if (maps)
+		fclose(maps);
+	return found;
+}
+
+/* Anywhere but there. */
+static CUresult
+allocate_elsewhere(CUdeviceptr *address, size_t size, unsigned flags, const struct session_space *avoid, unsigned count)
+{
+	struct rm_request r;
+	struct fw_cursor in;
+
+	rm_begin(&r, SESSION_MANAGED_ALLOC, 32 + count * sizeof(*avoid));
+	call_put_u64(&r.out, size);
+	call_put_u64(&r.out, flags);
+	call_put_array(&r.out, avoid, count, sizeof(*avoid));
+	CUresult result = rm_ask(&r, &in);
+	*address = call_get_u64(&in);
+	rm_end(&r);
+	return result;
+}
 
 CUresult
 rm_cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesize, unsigned flags)
 {
+	struct session_space avoid[SESSION_AVOIDED_MAX];
 	CUdeviceptr address = 0;
+	unsigned count = 0;
 
-	if (!space.size) {
+	if (!space.size && !scattered) {
 		fw_warn_once("client", "no managed memory: no range of addresses is free in this process and on the server");
 		return CUDA_ERROR_NOT_SUPPORTED;
 	}
 	CUresult result = rm_call(CALL_cuMemAllocManaged, (const void *const[]){ &(CUdeviceptr *){ &address }, &bytesize, &flags });
-	if (result != CUDA_SUCCESS)
-		return result;
-	if (!remember(address, bytesize, true)) {
-		rm_ops_table()->cuMemFree_v2(address);
-		return CUDA_ERROR_OUT_OF_MEMORY;
+	while (result == CUDA_SUCCESS && !remember(address, bytesize, fw_thread.ctx, NULL)) {
+		int error = errno;
+		uint64_t refused = address;
+		rm_call(CALL_cuMemFree_v2, (const void *const[]){ &address });
+		result = CUDA_ERROR_OUT_OF_MEMORY;
+		if (error == EEXIST && count < SESSION_AVOIDED_MAX) {
+			avoid[count++] = obstacle(refused, refused + bytesize);
+			result = allocate_elsewhere(&address, bytesize, flags, avoid, count);
+		}
+		if (result != CUDA_SUCCESS)
+			say_taken(refused, bytesize, error);
 	}
-	*dptr = address;
-	return CUDA_SUCCESS;
+	if (result == CUDA_SUCCESS)
+		*dptr = address;
+	return result;
 }
 
 CUresult
@@ -316,14 +546,16 @@ rm_cuMemFree_v2(CUdeviceptr dptr)
 
 /* Where a variable lies: if it is a managed one, this process may touch it too. */
 static CUresult
-found_variable(CUresult result, CUdeviceptr *dptr, size_t *bytes)
+found_variable(CUresult result, CUdeviceptr *dptr, size_t *bytes, CUcontext ctx, void *owner)
 {
 	unsigned managed = 0;
 
-	if (result != CUDA_SUCCESS || !space.size || !in_space(*dptr, *bytes) || !*bytes ||
-	    rm_ops_table()->cuPointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, *dptr) != CUDA_SUCCESS || !managed)
+	if (result != CUDA_SUCCESS || !(space.size || scattered) || !is_possible(*dptr, *bytes) || !*bytes ||
+	    rm_ops_table()->cuPointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, *dptr) != CUDA_SUCCESS || !managed ||
+	    remember(*dptr, *bytes, ctx, owner))
 		return result;
-	return remember(*dptr, *bytes, false) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+	say_taken(*dptr, *bytes, errno);
+	return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 static CUresult
@@ -335,7 +567,7 @@ get_variable(enum cuda_call_id call, CUdeviceptr *dptr, size_t *bytes, void *own
 	if (!dptr && !bytes)
 		return rm_call(call, (const void *const[]){ &dptr, &bytes, &owner, &name });
 	CUresult result = rm_call(call, (const void *const[]){ &(CUdeviceptr *){ &address }, &(size_t *){ &size }, &owner, &name });
-	result = found_variable(result, &address, &size);
+	result = found_variable(result, &address, &size, call == CALL_cuModuleGetGlobal_v2 ? fw_thread.ctx : NULL, owner);
 	if (result == CUDA_SUCCESS && dptr)
 		*dptr = address;
 	if (result == CUDA_SUCCESS && bytes)
@@ -371,7 +603,7 @@ rm_cuDeviceGetAttribute(int *pi, CUdevice_attribute attrib, CUdevice dev)
 		return result;
 	switch (attrib) {
 	case CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY:
-		*pi = *pi && space.size;
+		*pi = *pi && (space.size || scattered);
 		break;
 	case CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS:
 	case CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST:

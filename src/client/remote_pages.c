@@ -537,7 +537,8 @@ on_fault(int number, siginfo_t *info, void *context)
 		return;
 	}
 	if (getpid() != owner) { /* the child of a fork has no thread for this, and no device */
-		mprotect((void *)(uintptr_t)(address & ~(PAGE - 1)), PAGE, PROT_READ | PROT_WRITE);
+		if (mprotect((void *)(uintptr_t)(address & ~(PAGE - 1)), PAGE, PROT_READ | PROT_WRITE) != 0)
+			pass_on(number, info, context);
 	} else if (write(to, &post, sizeof(post)) == sizeof(post)) {
 		while (!__atomic_load_n(&answer, __ATOMIC_ACQUIRE))
 			futex(&answer, FUTEX_WAIT_PRIVATE, 0);
@@ -735,16 +736,15 @@ rm_pages_area(uint64_t base, uint64_t size, int file, uint64_t offset)
 static void
 forget_pages(struct area *area, uint64_t first, uint64_t count)
 {
+	for (uint64_t page = first; page < first + count; page++)
+		if (area->state[page] == HERE || area->state[page] == WHOLE)
+			area->here[page / BLOCK_PAGES]--;
 	memset(area->state + first, NONE, count);
-	for (size_t n = 0; n < block_count;) {
-		uint64_t at = blocks[n].number * BLOCK_PAGES;
-		if (blocks[n].area == area && at >= first && at < first + count) {
-			area->here[blocks[n].number] = 0;
+	for (size_t n = 0; n < block_count;)
+		if (blocks[n].area == area && !area->here[blocks[n].number])
 			blocks[n] = blocks[--block_count];
-		} else {
+		else
 			n++;
-		}
-	}
 }
 
 /* Lock held. */
@@ -828,8 +828,10 @@ rm_pages_map(uint64_t base, uint64_t size)
 	void *at = mmap((void *)(uintptr_t)base, size, uffd < 0 && !is_lost ? PROT_NONE : PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE |
 	                MAP_FIXED, area->file, (off_t)(area->offset + base - area->base));
 	bool good = at != MAP_FAILED && (uffd < 0 || is_lost || ioctl(uffd, UFFDIO_REGISTER, &claim) == 0);
-	if (good)
+	if (good) {
+		madvise(at, size, MADV_DONTFORK); /* what a child wrote would be this process's */
 		memset(area->state + ((base - area->base) >> PAGE_BITS), is_lost ? HERE : AWAY, size >> PAGE_BITS);
+	}
 	pthread_mutex_unlock(&lock);
 	return good;
 }
@@ -850,35 +852,49 @@ rm_pages_unmap(uint64_t base, uint64_t size)
 	pthread_mutex_unlock(&lock);
 }
 
-void
-rm_pages_fresh(uint64_t address, uint64_t size)
+/* Lock held. Pages of which the range is a part hold other memory too. */
+static void
+add_fresh(struct area *area, uint64_t from, uint64_t to)
 {
-	struct area *area = find_area(address);
-	uint64_t first = (address - area->base + PAGE - 1) >> PAGE_BITS, end = (address - area->base + size) >> PAGE_BITS;
+	uint64_t first = (from + PAGE - 1) >> PAGE_BITS, end = to >> PAGE_BITS;
 
-	pthread_mutex_lock(&lock);
+	for (uint64_t n = from >> PAGE_BITS; n < (to + PAGE - 1) >> PAGE_BITS; n++)
+		if (area->state[n] == HERE) /* what it held when it came is not what the device has now */
+			area->state[n] = WHOLE;
 	if (fresh_count == fresh_room) {
 		struct fresh *more = realloc(fresh, (fresh_room * 2 + 64) * sizeof(*fresh));
 		fresh = more ? more : fresh;
 		fresh_room = more ? fresh_room * 2 + 64 : fresh_room;
 	}
-	if (fresh_count < fresh_room && first < end) {
-		fresh[fresh_count++] = (struct fresh){ area, first, end };
-		for (uint64_t n = first; n < end; n++)
-			if (area->state[n] == AWAY)
-				area->state[n] = FRESH;
-		__atomic_store_n(&here, 1, __ATOMIC_SEQ_CST);
-	}
+	if (fresh_count == fresh_room || first >= end)
+		return;
+	fresh[fresh_count++] = (struct fresh){ area, first, end };
+	for (uint64_t n = first; n < end; n++)
+		if (area->state[n] == AWAY)
+			area->state[n] = FRESH;
+	__atomic_store_n(&here, 1, __ATOMIC_SEQ_CST);
+}
+
+void
+rm_pages_fresh(uint64_t address, uint64_t size)
+{
+	uint64_t end = address + size;
+
+	pthread_mutex_lock(&lock);
+	for (struct area *area; address < end && (area = find_area(address)); address = area->base + area->size)
+		add_fresh(area, address - area->base, (end - area->base < area->size ? end - area->base : area->size));
 	pthread_mutex_unlock(&lock);
 }
 
 void
 rm_pages_wanted(uint64_t address, uint64_t size)
 {
-	struct area *area = find_area(address);
-	uint64_t first = (address - area->base) >> BLOCK_BITS, last = (address - area->base + size - 1) >> BLOCK_BITS;
+	uint64_t end = address + size;
 
 	pthread_mutex_lock(&lock);
-	memset(area->wanted + first, 1, last - first + 1);
+	for (struct area *area; address < end && (area = find_area(address)); address = area->base + area->size) {
+		uint64_t last = (end - area->base < area->size ? end - area->base : area->size) - 1;
+		memset(area->wanted + ((address - area->base) >> BLOCK_BITS), 1, (last >> BLOCK_BITS) - ((address - area->base) >> BLOCK_BITS) + 1);
+	}
 	pthread_mutex_unlock(&lock);
 }

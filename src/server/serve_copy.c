@@ -301,7 +301,7 @@ sv_may_touch(struct sv_call *call, uint64_t address, uint64_t size)
 	}
 	if (!address || address & SESSION_FAR)
 		return CUDA_SUCCESS; /* the device says what is wrong with it */
-	if (sv_memory_covers(address, size))
+	if (sv_memory_covers(address, size) || sv_managed_covers(address, size))
 		return CUDA_SUCCESS;
 	while (call->ops->cuMemGetAddressRange_v2(&base, &range, address) == CUDA_SUCCESS && address - base < range) {
 		uint64_t left = range - (address - base);

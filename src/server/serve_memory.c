@@ -3,12 +3,12 @@
  * with a client on this host, and pages that a client elsewhere fetches and brings back.
  *
  * Pages are read and written through the kernel (process_vm_readv of this process): an address where nothing is answers an error
- * instead of ending the worker. All of the software GPU's range may be touched so: its kernels, which are the client's, reach it as well.
+ * instead of ending the worker. All of the software GPU's range may be touched so: its kernels, which are the client's, reach it as well. Of a device
+ * that chooses its own addresses, managed memory alone (managed.c).
  */
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -35,7 +35,7 @@ sv_space_choose(const struct session_space spaces[SESSION_SPACES], uint64_t *bas
 			return;
 		}
 	}
-	fw_warn("worker", "no range of addresses is free here and in the client: it has no managed memory");
+	fw_warn("worker", "no range of addresses is free here and in the client: it takes managed memory address by address");
 }
 
 void
@@ -63,33 +63,13 @@ sv_serve_managed_file(struct sv_call *call, CUresult *result)
 
 /* ---- pages --------------------------------------------------------------------------------------------------------- */
 
-/* Memory that the client also has, as pages: managed memory, and host memory that it registered. */
-static bool
-is_shared(struct sv_call *call, uint64_t address, uint64_t size)
-{
-	unsigned managed = 0;
-
-	if (address - space.base < space.size && size <= space.size - (address - space.base))
-		return true;
-	if (sv_memory_covers(address, size))
-		return true;
-	return !space.size && call->ops->cuPointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, address) == CUDA_SUCCESS && managed &&
-	       call->ops->cuPointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, address + size - 1) == CUDA_SUCCESS && managed;
-}
-
+/* Between this process and memory that the client also has, as pages: the software GPU's, host memory that it registered, managed memory. */
 static bool
 move(void *here, uint64_t there, uint64_t size, bool in)
 {
-	while (size) {
-		struct iovec local = { here, size }, remote = { (void *)(uintptr_t)there, size };
-		ssize_t moved = in ? process_vm_writev(getpid(), &local, 1, &remote, 1, 0) : process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
-		if (moved <= 0)
-			return false;
-		here = (uint8_t *)here + moved;
-		there += (uint64_t)moved;
-		size -= (uint64_t)moved;
-	}
-	return true;
+	bool ours = there - space.base < space.size && size <= space.size - (there - space.base);
+
+	return ours || sv_memory_covers(there, size) ? sv_memory_move(here, there, size, in) : sv_managed_move(here, there, size, in);
 }
 
 bool
@@ -99,7 +79,7 @@ sv_serve_pages_get(struct sv_call *call, CUresult *result)
 
 	if (call->in.bad || !call->wants_answer || !size || size > SESSION_BLOB_MAX || address > UINT64_MAX - size)
 		return false;
-	*result = is_shared(call, address, size) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+	*result = CUDA_SUCCESS;
 	for (uint64_t at = 0; at < size && *result == CUDA_SUCCESS;) {
 		uint32_t part = size - at < SESSION_CHUNK ? (uint32_t)(size - at) : SESSION_CHUNK;
 		void *room = sv_part_reserve(call, part);
@@ -116,12 +96,12 @@ bool
 sv_serve_pages_put(struct sv_call *call, CUresult *result)
 {
 	*result = CUDA_SUCCESS;
-	while (call->in.at < call->in.size && *result == CUDA_SUCCESS) {
+	while (call->in.at < call->in.size) { /* all runs, whatever becomes of one */
 		uint64_t address = call_get_u64(&call->in), size = call_get_u64(&call->in);
 		const void *bytes = size ? call_get(&call->in, size) : NULL;
 		if (!bytes || address > UINT64_MAX - size)
 			return false;
-		if (!is_shared(call, address, size) || !move((void *)(uintptr_t)bytes, address, size, true))
+		if (!move((void *)(uintptr_t)bytes, address, size, true))
 			*result = CUDA_ERROR_INVALID_VALUE;
 	}
 	return true;

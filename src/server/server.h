@@ -160,6 +160,16 @@ void sv_handle_made(void);
 /* serve_stock.c */
 bool sv_serve_stock(struct sv_call *call, CUresult *result);
 
+/* managed.c: the same device, whose managed memory is known from now on. */
+const struct cuda_ops *sv_managed_watch(const struct cuda_ops *ops);
+bool sv_serve_managed_alloc(struct sv_call *call, CUresult *result);
+/* Whether all pages of a range are those of managed memory that there is. */
+bool sv_managed_covers(uint64_t address, uint64_t size);
+/* Bytes in, to such pages, or out of them; false: they are none, or not to be had. */
+bool sv_managed_move(void *here, uint64_t there, uint64_t size, bool in);
+/* The same for any memory of this process; an address where nothing is is false too. */
+bool sv_memory_move(void *here, uint64_t there, uint64_t size, bool in);
+
 /* serve_callback.c: what is printed to standard output goes to the client; `descriptor`: also what a driver writes to descriptor 1. */
 bool sv_output_begin(bool descriptor);
 /* Takes what was printed so far: bytes (free them), or NULL. `look`: descriptor 1 too, which costs a system call. */

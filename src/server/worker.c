@@ -309,6 +309,8 @@ serve(struct sv_call *call, uint16_t kind)
 			ok = sv_serve_bulk_out(call, &result) || link_died(channel);
 		else if (kind == SESSION_MANAGED_FILE)
 			ok = sv_serve_managed_file(call, &result);
+		else if (kind == SESSION_MANAGED_ALLOC)
+			ok = sv_serve_managed_alloc(call, &result);
 		else if (kind == SESSION_PAGES_GET)
 			ok = sv_serve_pages_get(call, &result);
 		else if (kind == SESSION_PAGES_PUT)

@@ -2,6 +2,8 @@
  * Records of hand-written calls as a worker reads them: whole ones are calls, ones that are cut anywhere are none, and nothing that stands in
  * them leads out of their bytes (run under ASan too).
  */
+#include <sys/mman.h>
+
 #include "tests/bridge/serving.h"
 #include "tests/tap.h"
 
@@ -189,6 +191,91 @@ TEST(stock)
 		call_put(begin(), &stock, sizeof(stock));
 		CHECK(!serving_run(serving_of((enum cuda_call_id)SESSION_STOCK), record, out.at, &result));
 	}
+}
+
+/* ---- managed memory of a device that chooses its addresses ---- */
+
+static uint8_t *pages;                   /* what it has: two pages with one of this process between them */
+static bool is_there[2];
+static unsigned copied;
+
+static CUresult
+give_page(CUdeviceptr *p, size_t size, unsigned flags)
+{
+	*p = (CUdeviceptr)(uintptr_t)(pages + (flags ? 8192 : 0)) + 16;
+	is_there[flags != 0] = true;
+	return size ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+static CUresult
+end_page(CUdeviceptr p)
+{
+	is_there[p >= (CUdeviceptr)(uintptr_t)pages + 8192] = false;
+	return CUDA_SUCCESS;
+}
+
+static CUresult
+whose(void *data, CUpointer_attribute attribute, CUdeviceptr p)
+{
+	CUdeviceptr first = (CUdeviceptr)(uintptr_t)pages;
+	unsigned managed = (p - first < 4096 && is_there[0]) || (p - first - 8192 < 4096 && is_there[1]);
+
+	CHECK_INT(attribute, CU_POINTER_ATTRIBUTE_IS_MANAGED);
+	memcpy(data, &managed, sizeof(managed));
+	return CUDA_SUCCESS;
+}
+
+/* The driver copies where the CPU may not read. */
+static CUresult
+copy_closed(void *to, CUdeviceptr from, size_t size, CUstream stream)
+{
+	(void)stream;
+	copied++;
+	mprotect(pages, 12288, PROT_READ | PROT_WRITE);
+	memcpy(to, (void *)(uintptr_t)from, size);
+	mprotect(pages, 12288, PROT_NONE);
+	return CUDA_SUCCESS;
+}
+
+TEST(managed_pages)
+{
+	struct cuda_ops device = *serving_device();
+	uint8_t out_[4096];
+	CUdeviceptr p, q;
+
+	pages = mmap(NULL, 12288, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memset(pages, 7, 12288);
+	device.cuMemAllocManaged = give_page;
+	device.cuMemFree_v2 = end_page;
+	device.cuPointerGetAttribute = whose;
+	device.cuMemcpyDtoHAsync_v2 = copy_closed;
+	const struct cuda_ops *watched = sv_managed_watch(&device);
+	uint64_t first = (uint64_t)(uintptr_t)pages;
+	CHECK(!sv_managed_covers(first, 4096) && !sv_managed_move(out_, first, 16, false));
+	CHECK_INT(watched->cuMemAllocManaged(&p, 100, 0), CUDA_SUCCESS);
+	CHECK_INT(watched->cuMemAllocManaged(&q, 100, 1), CUDA_SUCCESS);
+	/* Whole pages, and not one byte of what lies before, between or behind them; nor what both ends are of. */
+	CHECK(sv_managed_covers(first, 4096) && sv_managed_covers(first + 4095, 1) && sv_managed_covers(first + 8192, 4096));
+	CHECK(!sv_managed_covers(first - 1, 2) && !sv_managed_covers(first, 4097) && !sv_managed_covers(first + 4096, 1));
+	CHECK(!sv_managed_covers(first, 12288) && !sv_managed_covers(first + 8191, 2) && !sv_managed_covers(first + 12288, 1));
+	CHECK(!sv_managed_covers(first, UINT64_MAX) && !sv_managed_covers(UINT64_MAX, 1) && !sv_managed_covers(0, 1) && !sv_managed_covers(first, 0));
+	out_[0] = 1;
+	CHECK(sv_managed_move(out_, first + 20, 1, true) && pages[20] == 1);
+	CHECK(!sv_managed_move(out_, first + 4090, 10, true) && pages[4090] == 7);
+	mprotect(pages, 12288, PROT_NONE);
+	memset(out_, 9, sizeof(out_));
+	CHECK(sv_managed_move(out_, first, 4096, false)); /* by the driver, and no more than what is allocated */
+	CHECK(copied == 1 && out_[15] == 0 && out_[16] == 7 && out_[20] == 1 && out_[115] == 7 && out_[116] == 0 && out_[4095] == 0);
+	mprotect(pages, 12288, PROT_READ | PROT_WRITE);
+	CHECK_INT(watched->cuMemFree_v2(p), CUDA_SUCCESS);
+	CHECK(!sv_managed_covers(first, 1) && sv_managed_covers(first + 8192, 1));
+	is_there[1] = false; /* it ends unseen */
+	CHECK(!sv_managed_covers(first + 8192, 1) && !sv_managed_move(out_, first + 8192, 1, false));
+	CHECK_INT(watched->cuMemAllocManaged(&q, 5000, 1), CUDA_SUCCESS); /* in the place of what has ended */
+	CHECK(sv_managed_covers(first + 8192, 4096));
+	CHECK_INT(watched->cuMemFree_v2(q), CUDA_SUCCESS);
+	CHECK(!sv_managed_covers(first + 8192, 1));
+	munmap(pages, 12288);
 }
 
 /* Numbers of all sizes in all places; what is not a call is refused, what is one is served, nothing else happens. */

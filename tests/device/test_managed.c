@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -169,6 +170,112 @@ TEST(managed_many_small)
 	CHECK_INT(wrong, 0);
 }
 
+/*
+ * Where a device that chooses its own addresses is likely to put the next allocation this process has something else: it is put elsewhere.
+ * When that is so of all that it has, there is no memory. What this process has is not touched.
+ */
+TEST(managed_elsewhere)
+{
+	enum { BLOCKS = 600 };
+	static CUdeviceptr device[BLOCKS];
+	static uint8_t *own[BLOCKS];
+	static const size_t sizes[] = { 100, 5000, 3 * MIB };
+	const size_t block = 2 * MIB;
+	unsigned blocks, taken, refused;
+	CUdeviceptr p;
+
+	gpu_start();
+	gpu_kernel("add");
+	for (unsigned left = 2; left--;) {
+		const bool all = left; /* first: what is reserved for managed memory later stays so */
+		blocks = taken = refused = 0;
+		while (blocks < (all ? BLOCKS : 1) && CU(cuMemAlloc_v2)(&device[blocks], block) == CUDA_SUCCESS)
+			blocks++;
+		for (unsigned i = 0; i < blocks; i++) {
+			void *at = mmap((void *)(uintptr_t)device[i], block, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+			                -1, 0);
+			own[i] = at == MAP_FAILED ? NULL : at;
+			taken += own[i] != NULL;
+			if (own[i])
+				own[i][0] = own[i][block - 1] = 0x5a;
+		}
+		for (unsigned i = 0; i < blocks; i++)
+			OK(CU(cuMemFree_v2)(device[i]));
+		for (unsigned i = 0; i < 3 && taken < BLOCKS; i++) {
+			CUresult result = CU(cuMemAllocManaged)(&p, sizes[i], CU_MEM_ATTACH_GLOBAL);
+			uint32_t *m = (uint32_t *)(uintptr_t)p, n = (uint32_t)(sizes[i] / 4);
+			refused += result == CUDA_ERROR_OUT_OF_MEMORY;
+			if (all && result == CUDA_ERROR_OUT_OF_MEMORY)
+				continue;
+			OK(result);
+			if (result != CUDA_SUCCESS)
+				continue;
+			m[0] = m[n - 1] = 7;
+			OK(add(m, n, 3, NULL));
+			OK(CU(cuCtxSynchronize)());
+			CHECK(m[0] == 10 && m[n - 1] == 10);
+			OK(CU(cuMemFree_v2)(p));
+		}
+		for (unsigned i = 0; i < blocks; i++)
+			if (own[i]) {
+				CHECK(own[i][0] == 0x5a && own[i][block - 1] == 0x5a);
+				munmap(own[i], block);
+			}
+		CHECK(all && taken == blocks ? refused : !refused);
+		printf("# %u of %u blocks of the device's addresses were taken, %u allocations refused\n", taken, blocks, refused);
+	}
+}
+
+/* What is freed and allocated again at the same place is what the program writes there, also if it writes what it read before. */
+TEST(managed_again)
+{
+	CUdeviceptr p, other;
+	unsigned wrong = 0;
+
+	gpu_start();
+	OK(CU(cuMemAllocManaged)(&other, 64, CU_MEM_ATTACH_GLOBAL)); /* keeps the place in use */
+	for (uint32_t round = 0; round < 20; round++) {
+		OK(CU(cuMemAllocManaged)(&p, 9000 + round % 3, CU_MEM_ATTACH_GLOBAL));
+		volatile uint32_t *m = (uint32_t *)(uintptr_t)p;
+		for (uint32_t i = 0; i < 2250; i++)
+			m[i] = 3;
+		OK(add((void *)m, 2250, round % 2, NULL));
+		OK(CU(cuCtxSynchronize)());
+		for (uint32_t i = 0; i < 2250; i++)
+			wrong += m[i] != 3 + round % 2;
+		*(volatile uint32_t *)(uintptr_t)other = round;
+		OK(CU(cuMemFree_v2)(p));
+	}
+	CHECK_INT(wrong, 0);
+	OK(CU(cuMemFree_v2)(other));
+}
+
+/* A child has no managed memory, as it has no device; what it does is not seen. */
+TEST(managed_fork)
+{
+	CUdeviceptr p;
+	int status = -1;
+
+	gpu_start();
+	OK(CU(cuMemAllocManaged)(&p, 8192, CU_MEM_ATTACH_GLOBAL));
+	volatile uint32_t *m = (uint32_t *)(uintptr_t)p;
+	m[0] = m[1500] = 1;
+	if (attribute(CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS))
+		return; /* one memory: what a child does with it is its own fault */
+	pid_t child = fork();
+	if (child == 0) {
+		signal(SIGSEGV, SIG_DFL);
+		m[0] = m[1500] = 99;
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+	OK(add((void *)m, 2000, 1, NULL));
+	OK(CU(cuCtxSynchronize)());
+	CHECK(m[0] == 2 && m[1500] == 2);
+	OK(CU(cuMemFree_v2)(p));
+}
+
 /* ---- variables ----------------------------------------------------------------------------------------------------- */
 
 TEST(managed_variable)
@@ -206,7 +313,14 @@ TEST(managed_variable)
 	uint32_t got;
 	OK(CU(cuMemcpyDtoH_v2)(&got, hidden, 4));
 	CHECK_INT(got, 21);
+	*counter = 1; /* that it ends with pages that the program has changed is nobody's loss */
 	OK(CU(cuModuleUnload)(module));
+	OK(CU(cuMemAlloc_v2)(&p, 64));
+	OK(CU(cuMemsetD8_v2)(p, 0, 64));
+	OK(CU(cuMemFree_v2)(p));
+	OK(CU(cuModuleLoadData)(&module, ptx));
+	OK(CU(cuModuleGetGlobal_v2)(&p, NULL, module, "counter"));
+	CHECK_INT(*(volatile uint32_t *)(uintptr_t)p, 7);
 }
 
 /* ---- who comes first ----------------------------------------------------------------------------------------------- */
@@ -330,15 +444,12 @@ TEST(pinned_model)
 		OK(CU(cuMemHostAlloc)(&host, counts[i] * 4ul, i ? CU_MEMHOSTALLOC_DEVICEMAP : 0));
 		model_init(&models[i], host, counts[i]);
 	}
-	CUresult managed = CU(cuMemAllocManaged)(&p, 40000, CU_MEM_ATTACH_GLOBAL);
-	CHECK(managed == CUDA_SUCCESS || managed == CUDA_ERROR_NOT_SUPPORTED); /* behind a driver's own device it is not served */
-	if (managed == CUDA_SUCCESS)
-		model_init(&models[3], (void *)(uintptr_t)p, 10000);
-	CHECK_INT(run_model(models, managed == CUDA_SUCCESS ? 4 : 3, 300, 99, NULL), 0);
+	OK(CU(cuMemAllocManaged)(&p, 40000, CU_MEM_ATTACH_GLOBAL));
+	model_init(&models[3], (void *)(uintptr_t)p, 10000);
+	CHECK_INT(run_model(models, 4, 300, 99, NULL), 0);
 	for (unsigned i = 0; i < 3; i++)
 		OK(CU(cuMemFreeHost)(models[i].there));
-	if (managed == CUDA_SUCCESS)
-		OK(CU(cuMemFree_v2)(p));
+	OK(CU(cuMemFree_v2)(p));
 }
 
 TEST(registered_model)
