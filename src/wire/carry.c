@@ -11,9 +11,11 @@
  * What arrives is foreign: a frame's header is checked before anything is done, and it is no larger than the room that was told.
  */
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "wire/link.h"
@@ -91,7 +93,8 @@ collect(struct wire_link *link, struct wire_line *line, struct batch *b, uint64_
 	uint64_t bytes = __atomic_load_n(&line->to.shared->head, __ATOMIC_ACQUIRE) - line->to.tail;
 	bytes = whole_records(&line->to, bytes, __atomic_load_n(&line->credit, __ATOMIC_ACQUIRE));
 	if (bytes) {
-		add_frame(b, FRAME_DATA, line->channel.id, (uint32_t)bytes);
+		struct wire_frame *frame = add_frame(b, FRAME_DATA, line->channel.id, (uint32_t)bytes);
+		frame->core = link->one_host ? wire_core_here() : 0;
 		/* Before they leave: what they make room for may be told while they are being sent. */
 		__atomic_fetch_sub(&line->credit, bytes, __ATOMIC_ACQ_REL);
 		b->parts[b->part_count++] = (struct iovec){ line->to.data + (line->to.tail & MASK), bytes };
@@ -281,6 +284,7 @@ begin_data(struct wire_link *link, const struct wire_frame *frame)
 		wire_kill(link, "the other side sent %u bytes that nobody has room for", frame->size);
 		return false;
 	}
+	__atomic_store_n(&ring->shared->core, link->one_host ? frame->core : 0, __ATOMIC_RELAXED);
 	link->intake.line = line;
 	link->intake.left = frame->size;
 	link->intake.done = 0;
@@ -526,12 +530,29 @@ receiver_main(void *argument)
 	return NULL;
 }
 
+/* Whether the connection's two ends have one address. */
+static bool
+is_one_host(int fd)
+{
+	struct sockaddr_storage here, there;
+	socklen_t here_size = sizeof(here), there_size = sizeof(there);
+
+	if (getsockname(fd, (struct sockaddr *)&here, &here_size) != 0 || getpeername(fd, (struct sockaddr *)&there, &there_size) != 0 ||
+	    here.ss_family != there.ss_family)
+		return false;
+	const struct sockaddr_in *in[2] = { (struct sockaddr_in *)&here, (struct sockaddr_in *)&there };
+	const struct sockaddr_in6 *in6[2] = { (struct sockaddr_in6 *)&here, (struct sockaddr_in6 *)&there };
+	return here.ss_family == AF_INET ? in[0]->sin_addr.s_addr == in[1]->sin_addr.s_addr
+		: here.ss_family == AF_INET6 && IN6_ARE_ADDR_EQUAL(&in6[0]->sin6_addr, &in6[1]->sin6_addr);
+}
+
 bool
 wire_carry_begin(struct wire_link *link)
 {
 	link->intake.bytes = malloc(WIRE_TAKE);
 	link->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	link->bulk = wire_bulk_new();
+	link->one_host = is_one_host(link->stream->fd);
 	if (!link->bulk || !link->intake.bytes || link->bell < 0 || pthread_create(&link->receiver, NULL, receiver_main, link) != 0)
 		return false;
 	link->has_receiver = true;

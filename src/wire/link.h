@@ -53,7 +53,8 @@ struct wire_line {
 enum wire_frame_kind { FRAME_DATA = 1, FRAME_CREDIT, FRAME_OPEN, FRAME_CLOSE, FRAME_BEAT, FRAME_STREAMS };
 
 struct wire_frame {
-	uint32_t kind, channel, size, reserved; /* size: bytes behind a DATA frame; of CREDIT: that were read; of STREAMS: how many */
+	uint32_t kind, channel, size; /* size: bytes behind a DATA frame; of CREDIT: that were read; of STREAMS: how many */
+	uint32_t core;                /* of DATA on one host: as in struct wire_shared, else 0 */
 };
 
 #define WIRE_STREAMS_MAX 8
@@ -73,6 +74,7 @@ struct wire_link {
 	enum wire_kind kind;
 	bool carried;                /* no shared memory: threads carry the bytes */
 	bool client;
+	bool one_host;               /* carried: between two processes of one machine all the same */
 	struct wire_stream *stream;
 	struct wire_address address; /* client: where the stream leads */
 	const struct wire_tls_files *files; /* worker */
@@ -105,6 +107,7 @@ struct wire_link {
 };
 
 /* ring.c */
+uint32_t wire_core_here(void);                                    /* for struct wire_shared */
 int wire_ring_create(void);                                       /* a sealed memfd, -1 with errno */
 bool wire_ring_map(struct wire_ring *ring, int fd, struct wire_link *link); /* false: not a ring, or no memory; fd is the ring's then */
 void wire_ring_unmap(struct wire_ring *ring);

@@ -212,8 +212,8 @@ wire_publish(struct wire_ring *ring, struct wire_record *record)
 	publish(ring, record, WIRE_SLEEPING);
 }
 
-static uint32_t
-core_here(void)
+uint32_t
+wire_core_here(void)
 {
 	return (uint32_t)(sched_getcpu() + 1);
 }
@@ -222,7 +222,7 @@ void
 wire_publish_wake(struct wire_ring *ring, struct wire_record *record)
 {
 	if (!ring->link->carried) {
-		__atomic_store_n(&ring->shared->core, core_here(), __ATOMIC_RELAXED);
+		__atomic_store_n(&ring->shared->core, wire_core_here(), __ATOMIC_RELAXED);
 		publish(ring, record, WIRE_NAPPING);
 		return;
 	}
@@ -288,7 +288,7 @@ shares_core(struct wire_ring *ring, uint64_t now)
 	uint32_t core = __atomic_load_n(&ring->shared->core, __ATOMIC_RELAXED);
 	cpu_set_t all, others;
 
-	if (!core || core != core_here())
+	if (!core || core != wire_core_here())
 		return false;
 	if (ring->link->client || now - ring->left < LEAVE_NS || sched_getaffinity(0, sizeof(all), &all) != 0)
 		return true;
@@ -319,7 +319,7 @@ wire_wait(struct wire_ring *ring, struct wire_record *header, int timeout_ms)
 		if (ring->link->carried && wire_pump(ring->link))
 			continue;
 		if (now - begin < ring->patience) {
-			if (now - begin > YIELD_NS || (!ring->link->carried && shares_core(ring, now)))
+			if (now - begin > YIELD_NS || shares_core(ring, now))
 				sched_yield(); /* the other side may be waiting for this very core */
 			for (unsigned n = 0; n < 16; n++)
 				pause_cpu();
