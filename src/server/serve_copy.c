@@ -296,7 +296,7 @@ sv_may_touch(struct sv_call *call, uint64_t address, uint64_t size)
 	size_t range = 0;
 
 	if (address & SESSION_FAR && !sv_reaches_far()) {
-		fw_warn_once("worker", "copies of pageable memory in graphs and batches need the software GPU: use pinned memory (cuMemHostAlloc)");
+		fw_warn_once("worker", "nodes of graphs that copy pageable memory need the software GPU: use pinned memory (cuMemHostAlloc), or capture them");
 		return CUDA_ERROR_NOT_SUPPORTED;
 	}
 	if (!address || address & SESSION_FAR)
@@ -346,16 +346,22 @@ sv_may_touch_box(struct sv_call *call, const CUDA_MEMCPY3D *c, bool is_source)
 static bool
 copy_there(struct sv_call *call, bool async, CUresult *result)
 {
-	uint64_t dst = call_get_u64(&call->in), src = call_get_u64(&call->in), size = call_get_u64(&call->in);
+	CUdeviceptr dst = call_get_u64(&call->in), src = call_get_u64(&call->in);
+	uint64_t size = call_get_u64(&call->in);
 	CUstream stream = (CUstream)(uintptr_t)call_get_u64(&call->in);
+
+	struct sv_staging staging = { .call = call, .stream = stream, .synchronous = !async };
 
 	if (call->in.bad)
 		return false;
-	*result = sv_may_touch(call, dst, size);
+	*result = sv_stage(&staging, &dst, size, false, false);
 	if (*result == CUDA_SUCCESS)
-		*result = sv_may_touch(call, src, size);
+		*result = sv_stage(&staging, &src, size, true, false);
+	if (*result == CUDA_SUCCESS)
+		*result = sv_stage_before(&staging);
 	if (*result == CUDA_SUCCESS)
 		*result = async ? call->ops->cuMemcpyAsync(dst, src, size, stream) : call->ops->cuMemcpy(dst, src, size);
+	*result = sv_stage_after(&staging, *result);
 	return true;
 }
 
@@ -454,10 +460,10 @@ sv_cuMemcpyDtoHAsync_v2(struct sv_call *call, CUresult *result)
  * not looked at, as nothing around the rows is the client's. Without rows the side may name what the client may touch.
  */
 static CUresult
-settle_source(struct sv_call *call, CUDA_MEMCPY3D *c, const void *rows)
+settle_source(struct sv_staging *staging, CUDA_MEMCPY3D *c, const void *rows)
 {
 	if (!rows)
-		return sv_may_touch_box(call, c, true);
+		return sv_stage_box(staging, c, true);
 	if (c->srcMemoryType != CU_MEMORYTYPE_HOST)
 		return CUDA_ERROR_INVALID_VALUE;
 	c->srcHost = rows;
@@ -468,10 +474,10 @@ settle_source(struct sv_call *call, CUDA_MEMCPY3D *c, const void *rows)
 }
 
 static CUresult
-settle_target(struct sv_call *call, CUDA_MEMCPY3D *c, void *rows)
+settle_target(struct sv_staging *staging, CUDA_MEMCPY3D *c, void *rows)
 {
 	if (!rows)
-		return sv_may_touch_box(call, c, false);
+		return sv_stage_box(staging, c, false);
 	if (c->dstMemoryType != CU_MEMORYTYPE_HOST)
 		return CUDA_ERROR_INVALID_VALUE;
 	c->dstHost = rows;
@@ -529,16 +535,20 @@ copy_box(struct sv_call *call, CUresult *result)
 		return false;
 	uint8_t *answer = out_size ? malloc(out_size + 8) : NULL;
 	bool async = call->id == CALL_cuMemcpy2DAsync_v2 || call->id == CALL_cuMemcpy3DAsync_v2;
+	struct sv_staging staging = { .call = call, .stream = stream, .synchronous = !async };
 	if (async && (in_size || out_size) && sv_is_capturing(call, stream))
 		*result = CUDA_ERROR_NOT_SUPPORTED;
 	else if (out_size && !answer)
 		*result = CUDA_ERROR_OUT_OF_MEMORY;
 	else
-		*result = settle_source(call, &c, rows_in);
+		*result = settle_source(&staging, &c, rows_in);
 	if (*result == CUDA_SUCCESS)
-		*result = settle_target(call, &c, answer ? answer + 8 : NULL);
+		*result = settle_target(&staging, &c, answer ? answer + 8 : NULL);
+	if (*result == CUDA_SUCCESS)
+		*result = sv_stage_before(&staging);
 	if (*result == CUDA_SUCCESS)
 		*result = run_box(call, &c, stream);
+	*result = sv_stage_after(&staging, *result);
 	if (answer && *result == CUDA_SUCCESS) /* in place of the scratch */
 		sv_answer_with(call, answer, out_size + 8);
 	else

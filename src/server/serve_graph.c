@@ -220,6 +220,8 @@ sv_cuGraphHostNodeGetParams(struct sv_call *call, CUresult *result)
 		const struct session_callback *kept = params.userData;
 		params.fn = (CUhostFn)(uintptr_t)kept->function;
 		params.userData = (void *)(uintptr_t)kept->user;
+	} else if (*result == CUDA_SUCCESS && sv_is_stage_function(params.fn)) {
+		params = (CUDA_HOST_NODE_PARAMS){ 0 }; /* no function of the program */
 	}
 	call_put(&call->out, &params, sizeof(params));
 	return !call->in.bad;

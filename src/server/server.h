@@ -143,6 +143,27 @@ bool sv_serve_memory(struct sv_call *call, CUresult *result);
 CUresult sv_may_touch(struct sv_call *call, uint64_t address, uint64_t size);
 /* The same for a side of a box that is the host's or unified; others the device checks. */
 CUresult sv_may_touch_box(struct sv_call *call, const CUDA_MEMCPY3D *c, bool is_source);
+/*
+ * serve_stage.c: the sides of a copy that the device makes later. One that the device cannot ask for becomes memory of this process, which is
+ * fetched before the copy and sent behind it; others are checked as above. One struct for each copy or list of copies, zero but for the first
+ * three; sv_stage_after() in any case, with what the copy answered, for the answer of it all.
+ */
+struct sv_staging {
+	struct sv_call *call;
+	CUstream stream;
+	bool synchronous; /* what is sent has arrived when it returns */
+	struct sv_staged *staged;
+	bool captured, begun;
+};
+/* `now`: a source is read before the call returns, and never again. */
+CUresult sv_stage(struct sv_staging *staging, CUdeviceptr *address, uint64_t size, bool in, bool now);
+CUresult sv_stage_box(struct sv_staging *staging, CUDA_MEMCPY3D *c, bool is_source);
+/* A pointer that the device cannot ask for; bytes of an element. */
+CUresult sv_stage_operand(struct sv_staging *staging, CUmemcpy3DOperand *operand, const CUextent3D *extent, size_t element, bool in, bool now);
+CUresult sv_stage_before(struct sv_staging *staging);
+CUresult sv_stage_after(struct sv_staging *staging, CUresult result);
+/* Whether a host node is one of those, which the program did not make. */
+bool sv_is_stage_function(CUhostFn function);
 /* Whether the range is host memory that the client told of. */
 bool sv_memory_covers(uint64_t address, uint64_t size);
 

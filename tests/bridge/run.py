@@ -25,9 +25,8 @@ NOT_HERE = {kind: {"launch": {"clusters", "threads_appear_when_needed"}, "memory
 for network in ("tcp", "tls", "vsock"):
     NOT_HERE[network]["stream"] = {"memory_operations"}
     NOT_HERE[network]["memory"] |= {"virtual_memory"}
-# The native backend serves no copies of pageable memory in lists. Its driver chooses its own addresses, which may be those of memory that the
-# program registers: kernels do not reach that then.
-NOT_NATIVE = {"memory": {"batch_copies"}, "managed": {"registered_model", "registered_neighbours", "registered_refused"}}
+# The driver of the native backend chooses its own addresses, which may be those of memory that the program registers: kernels do not reach that then.
+NOT_NATIVE = {"managed": {"registered_model", "registered_neighbours", "registered_refused"}}
 results = []
 
 

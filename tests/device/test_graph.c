@@ -517,6 +517,55 @@ look_at(void *user)
 	s->last = s->words[WIDE - 1];
 }
 
+static void
+add_five(void *user)
+{
+	unsigned *words = user;
+
+	for (int i = 0; i < 64; i++)
+		words[i] += 5;
+}
+
+/* What a stream captures of ordinary memory outlives the capture and its graph: in clones, in several executable graphs, between host functions. */
+TEST(captured_ordinary_memory)
+{
+	CUgraph graph, clone;
+	CUgraphExec execs[2];
+	CUdeviceptr there;
+	static unsigned from[64], to[64], rows[8][8];
+
+	start();
+	CHECK_INT(CU(cuMemAlloc_v2)(&there, sizeof(from)), 0);
+	CHECK_INT(CU(cuStreamBeginCapture_v2)(stream, CU_STREAM_CAPTURE_MODE_GLOBAL), 0);
+	CHECK_INT(CU(cuLaunchHostFunc)(stream, add_five, from), 0);
+	CHECK_INT(CU(cuMemcpyHtoDAsync_v2)(there, from, sizeof(from), stream), 0);
+	CHECK_INT(CU(cuMemcpyDtoHAsync_v2)(to, there, sizeof(to), stream), 0);
+	CHECK_INT(CU(cuLaunchHostFunc)(stream, add_five, to), 0);
+	CUDA_MEMCPY2D out = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .srcDevice = there, .srcPitch = 16, .dstMemoryType = CU_MEMORYTYPE_HOST,
+		.dstHost = rows, .dstPitch = 32, .dstXInBytes = 8, .dstY = 1, .WidthInBytes = 16, .Height = 6 };
+	CHECK_INT(CU(cuMemcpy2DAsync_v2)(&out, stream), 0);
+	CHECK_INT(CU(cuStreamEndCapture)(stream, &graph), 0);
+	CHECK_INT(CU(cuGraphClone)(&clone, graph), 0);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&execs[0], graph, 0), 0);
+	CHECK_INT(CU(cuGraphDestroy)(graph), 0);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&execs[1], clone, 0), 0);
+	CHECK_INT(CU(cuGraphDestroy)(clone), 0);
+	for (unsigned round = 0; round < 6; round++) {
+		for (unsigned i = 0; i < 64; i++)
+			from[i] = round * 1000 + i;
+		CHECK_INT(CU(cuGraphLaunch)(execs[round % 2], stream), 0);
+		CHECK_INT(CU(cuStreamSynchronize)(stream), 0);
+		CHECK(from[0] == round * 1000 + 5 && to[0] == round * 1000 + 10 && to[63] == round * 1000 + 73);
+		for (unsigned i = 0; i < 64; i++)
+			CHECK_INT(rows[i / 8][i % 8], i / 8 >= 1 && i / 8 < 7 && i % 8 >= 2 && i % 8 < 6 ? from[(i / 8 - 1) * 4 + i % 8 - 2] : 0);
+		if (round == 3) {
+			CHECK_INT(CU(cuGraphExecDestroy)(execs[0]), 0);
+			execs[0] = execs[1];
+		}
+	}
+	CHECK_INT(CU(cuGraphExecDestroy)(execs[1]), 0);
+}
+
 /* Ordinary memory in a graph is read and written when the graph runs, each time, and in the order of its nodes. */
 TEST(pageable_memory_in_a_graph)
 {

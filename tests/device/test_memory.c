@@ -593,6 +593,72 @@ TEST(pools)
 	CHECK_INT(gpu_used(), 0);
 }
 
+static void
+change_rows(void *user)
+{
+	uint32_t *rows = user;
+
+	for (unsigned i = 0; i < 64; i++)
+		rows[i] += 1000;
+}
+
+/* A list's pageable memory: read when the stream comes to it, or within the call, as the list says; written in the order of the stream. */
+TEST(batch_order)
+{
+	static uint32_t late[64], out[64], box_in[12][10], box_out[8][16];
+	uint32_t soon[64];
+	CUdeviceptr there[2], from[2] = { (CUdeviceptr)(uintptr_t)late, (CUdeviceptr)(uintptr_t)soon }, to[1] = { (CUdeviceptr)(uintptr_t)out }, box;
+	size_t sizes[2] = { sizeof(late), sizeof(soon) }, first[2] = { 0, 1 }, failed;
+	CUmemcpyAttributes attributes[2] = { { .srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_STREAM },
+		{ .srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL } };
+	CUstream stream;
+
+	gpu_start();
+	OK(CU(cuStreamCreate)(&stream, CU_STREAM_NON_BLOCKING));
+	for (unsigned i = 0; i < 2; i++)
+		OK(CU(cuMemAlloc_v2)(&there[i], sizeof(late)));
+	OK(CU(cuMemAlloc_v2)(&box, 4096));
+	for (unsigned round = 0; round < 5; round++) {
+		for (unsigned i = 0; i < 64; i++) {
+			late[i] = round * 100 + i;
+			soon[i] = round + i;
+			out[i] = 0;
+		}
+		OK(CU(cuLaunchHostFunc)(stream, change_rows, late));
+		OK(CU(cuMemcpyBatchAsync)(there, from, sizes, 2, attributes, first, 2, &failed, stream));
+		memset(soon, 0xff, sizeof(soon));
+		OK(CU(cuMemcpyBatchAsync)(to, there, sizes, 1, attributes, first, 1, &failed, stream));
+		OK(CU(cuLaunchHostFunc)(stream, change_rows, out)); /* behind the copy to it */
+		OK(CU(cuStreamSynchronize)(stream));
+		CHECK(out[0] == round * 100 + 2000 && out[63] == round * 100 + 2063);
+		OK(CU(cuMemcpyDtoH_v2)(out, there[1], sizeof(out)));
+		CHECK(out[0] == round && out[63] == round + 63);
+	}
+	/* Boxes: 3 planes of 2 rows of 5 words out of rows of 10, planes of 4 rows; and back into rows of 16, one plane behind the other. */
+	for (unsigned i = 0; i < 120; i++)
+		box_in[i / 10][i % 10] = i;
+	CUDA_MEMCPY3D_BATCH_OP op[2] = { { .src = { .type = CU_MEMCPY_OPERAND_TYPE_POINTER, .op.ptr = { (CUdeviceptr)(uintptr_t)box_in, 40, 4 } },
+		.dst = { .type = CU_MEMCPY_OPERAND_TYPE_POINTER, .op.ptr = { box, 0, 0 } }, .extent = { 20, 2, 3 },
+		.srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_STREAM }, { .src = { .type = CU_MEMCPY_OPERAND_TYPE_POINTER, .op.ptr = { box, 0, 0 } },
+		.dst = { .type = CU_MEMCPY_OPERAND_TYPE_POINTER, .op.ptr = { (CUdeviceptr)(uintptr_t)box_out, 64, 2 } }, .extent = { 20, 2, 3 },
+		.srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_ANY } };
+	OK(CU(cuMemcpy3DBatchAsync)(1, &op[0], &failed, 0, stream));
+	OK(CU(cuMemcpy3DBatchAsync_v2)(1, &op[1], 0, stream));
+	OK(CU(cuStreamSynchronize)(stream));
+	for (unsigned plane = 0; plane < 3; plane++)
+		for (unsigned row = 0; row < 2; row++)
+			for (unsigned i = 0; i < 16; i++)
+				CHECK_INT(box_out[plane * 2 + row][i], i < 5 ? box_in[plane * 4 + row][i] : 0);
+	op[0].src.op.ptr.rowLength = 19; /* shorter than what is copied of it */
+	CHECK_INT(CU(cuMemcpy3DBatchAsync)(1, &op[0], &failed, 0, stream), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(failed, 0);
+	op[0].src.op.ptr.rowLength = 40;
+	op[0].extent.width = 2048; /* more than there is on the device */
+	CHECK_INT(CU(cuMemcpy3DBatchAsync)(1, &op[0], &failed, 0, stream), CUDA_ERROR_INVALID_VALUE);
+	OK(CU(cuStreamSynchronize)(stream));
+	OK(CU(cuStreamDestroy_v2)(stream));
+}
+
 TEST(batch_copies)
 {
 	uint32_t in[4][10], out[4][10] = { { 0 } };

@@ -167,7 +167,8 @@ sw_op_run_piece(const struct sw_op *op, uint64_t offset, uint64_t bytes)
 
 /* ---- submitting ----------------------------------------------------------------------------------------------------------- */
 
-enum mode { SYNC, ASYNC, ASYNC_SOURCE_NOW };
+/* When an asynchronous copy reads a pageable source: as soon as it likes, before it returns, not before its turn. */
+enum mode { SYNC, ASYNC, ASYNC_SOURCE_NOW, ASYNC_SOURCE_IN_ORDER };
 
 static bool
 is_host(enum sw_place place)
@@ -219,7 +220,7 @@ submit(struct sw_stream *stream, const struct sw_copy *copy, enum sw_place src, 
 	if (!wait)
 		return sw_submit(stream, &op);
 	bool one_row = copy->height == 1 && copy->depth == 1;
-	if (mode != SYNC && one_row && !is_host(dst) && copy->width <= STAGE_BYTES && !is_far(copy->src)) {
+	if (mode != SYNC && mode != ASYNC_SOURCE_IN_ORDER && one_row && !is_host(dst) && copy->width <= STAGE_BYTES && !is_far(copy->src)) {
 		op.copy_staged = true;
 		return sw_submit(stream, &op);
 	}
@@ -630,7 +631,8 @@ sw_cuMemcpyAtoA_v2(CUarray dstArray, size_t dstOffset, CUarray srcArray, size_t 
 static enum mode
 batch_mode(CUmemcpySrcAccessOrder order)
 {
-	return order == CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL ? ASYNC_SOURCE_NOW : ASYNC;
+	return order == CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL ? ASYNC_SOURCE_NOW
+		: order == CU_MEMCPY_SRC_ACCESS_ORDER_STREAM ? ASYNC_SOURCE_IN_ORDER : ASYNC;
 }
 
 static bool
