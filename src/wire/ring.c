@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/order.h"
 
 #define PAGE 4096u
 #define MASK (WIRE_RING_BYTES - 1)
@@ -197,6 +198,8 @@ static void
 publish(struct wire_ring *ring, struct wire_record *record, uint32_t wakes_from)
 {
 	ring->head += room_of(record->size);
+	if (!ring->link->carried)
+		fw_order_told(ring->link);
 	__atomic_store_n(&ring->shared->head, ring->head, __ATOMIC_RELEASE);
 	/* Pairs with the fence of who goes to sleep: either it sees the record, or we see that it sleeps. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -249,6 +252,8 @@ there(struct wire_ring *ring)
 			wire_kill(ring->link, "the other side broke a ring");
 			return 0;
 		}
+		if (!ring->link->carried)
+			fw_order_heard(ring->link);
 		ring->head_seen = head;
 	}
 	return ring->head_seen - ring->tail;
