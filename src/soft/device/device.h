@@ -483,6 +483,7 @@ struct sw_function {
 	struct sw_context *ctx;
 	struct sx_func *func;
 	const struct sx_func_info *info;
+	/* Settings; atomic, each for itself: one thread may set them while others launch. */
 	uint32_t max_dynamic_shared;  /* CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES; default 48 KiB less the static part */
 	int32_t carveout;             /* -1 default */
 	uint32_t cluster[3];          /* required, by attribute or PTX; 0: none */
@@ -509,7 +510,7 @@ struct sw_launch_source { /* sw_op.source of a KERNEL */
 
 /* occupancy.c: blocks of this shape that fit on a multiprocessor, 0 when one does not fit. */
 uint32_t sw_occupancy(const struct sw_function *function, uint32_t threads, uint64_t dynamic_shared);
-/* Blocks of a grid that may be resident on the device. */
+/* Blocks of a launch that was checked which may be resident on the device: what was set on the function since does not count. */
 uint32_t sw_occupancy_device(const struct sw_function *function, uint32_t threads, uint64_t dynamic_shared);
 
 /* output.c, heap.c */

@@ -137,10 +137,10 @@ sw_function_attribute(const struct sw_function *f, CUfunction_attribute attribut
 		*value = 0;
 		break;
 	case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
-		*value = (int)f->max_dynamic_shared;
+		*value = (int)__atomic_load_n(&f->max_dynamic_shared, __ATOMIC_RELAXED);
 		break;
 	case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
-		*value = f->carveout;
+		*value = __atomic_load_n(&f->carveout, __ATOMIC_RELAXED);
 		break;
 	case CU_FUNC_ATTRIBUTE_CLUSTER_SIZE_MUST_BE_SET:
 		*value = f->cluster_must_be_set;
@@ -148,13 +148,13 @@ sw_function_attribute(const struct sw_function *f, CUfunction_attribute attribut
 	case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH:
 	case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_HEIGHT:
 	case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_DEPTH:
-		*value = (int)f->cluster[attribute - CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH];
+		*value = (int)__atomic_load_n(&f->cluster[attribute - CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH], __ATOMIC_RELAXED);
 		break;
 	case CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED:
-		*value = f->nonportable_cluster;
+		*value = __atomic_load_n(&f->nonportable_cluster, __ATOMIC_RELAXED);
 		break;
 	case CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
-		*value = f->cluster_policy;
+		*value = __atomic_load_n(&f->cluster_policy, __ATOMIC_RELAXED);
 		break;
 	default:
 		return CUDA_ERROR_INVALID_VALUE;
@@ -169,12 +169,12 @@ sw_function_set(struct sw_function *f, CUfunction_attribute attribute, int value
 	case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
 		if (value < 0 || (uint64_t)value + f->info->static_shared > sw_device.limits->block_shared_optin)
 			return CUDA_ERROR_INVALID_VALUE;
-		f->max_dynamic_shared = (uint32_t)value;
+		__atomic_store_n(&f->max_dynamic_shared, (uint32_t)value, __ATOMIC_RELAXED);
 		break;
 	case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
 		if (value < CU_SHAREDMEM_CARVEOUT_DEFAULT || value > CU_SHAREDMEM_CARVEOUT_MAX_SHARED)
 			return CUDA_ERROR_INVALID_VALUE;
-		f->carveout = value;
+		__atomic_store_n(&f->carveout, value, __ATOMIC_RELAXED);
 		break;
 	case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH:
 	case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_HEIGHT:
@@ -185,17 +185,17 @@ sw_function_set(struct sw_function *f, CUfunction_attribute attribute, int value
 			return CUDA_ERROR_NOT_PERMITTED; /* the kernel says it itself */
 		if (value <= 0)
 			return CUDA_ERROR_INVALID_VALUE;
-		f->cluster[attribute - CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH] = (uint32_t)value;
+		__atomic_store_n(&f->cluster[attribute - CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH], (uint32_t)value, __ATOMIC_RELAXED);
 		break;
 	case CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED:
 		if (value != 0 && value != 1)
 			return CUDA_ERROR_INVALID_VALUE;
-		f->nonportable_cluster = value != 0;
+		__atomic_store_n(&f->nonportable_cluster, value != 0, __ATOMIC_RELAXED);
 		break;
 	case CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
 		if (value < CU_CLUSTER_SCHEDULING_POLICY_DEFAULT || value > CU_CLUSTER_SCHEDULING_POLICY_LOAD_BALANCING)
 			return CUDA_ERROR_INVALID_VALUE;
-		f->cluster_policy = value;
+		__atomic_store_n(&f->cluster_policy, value, __ATOMIC_RELAXED);
 		break;
 	default: /* facts of the code, not settings */
 		return CUDA_ERROR_INVALID_VALUE;
@@ -223,7 +223,7 @@ sw_cuFuncSetAttribute(CUfunction hfunc, CUfunction_attribute attrib, int value)
 	if (result == CUDA_SUCCESS)
 		result = sw_function_set(f, attrib, value);
 	if (result == CUDA_SUCCESS)
-		((struct sw_module_function *)((char *)f - offsetof(struct sw_module_function, f)))->own |= 1u << attrib;
+		__atomic_fetch_or(&((struct sw_module_function *)((char *)f - offsetof(struct sw_module_function, f)))->own, 1u << attrib, __ATOMIC_RELAXED);
 	return result;
 }
 
@@ -237,7 +237,7 @@ sw_cuFuncSetCacheConfig(CUfunction hfunc, CUfunc_cache config)
 		return CUDA_ERROR_INVALID_VALUE;
 	CUresult result = sw_function_get(ctx, hfunc, &f);
 	if (result == CUDA_SUCCESS)
-		f->cache_config = config;
+		__atomic_store_n(&f->cache_config, config, __ATOMIC_RELAXED);
 	return result;
 }
 

@@ -35,7 +35,7 @@ cluster_check(const struct sw_function *function, const struct sw_kernel *kernel
 
 	if (blocks == 1)
 		return CUDA_SUCCESS;
-	if (!blocks || blocks > (function->nonportable_cluster ? limits->cluster_max : limits->cluster_portable))
+	if (!blocks || blocks > (__atomic_load_n(&function->nonportable_cluster, __ATOMIC_RELAXED) ? limits->cluster_max : limits->cluster_portable))
 		return CUDA_ERROR_INVALID_CLUSTER_SIZE;
 	for (int i = 0; i < 3; i++)
 		if (kernel->grid[i] % kernel->cluster[i])
@@ -55,7 +55,7 @@ kernel_check(const struct sw_kernel *kernel)
 		for (int i = 0; i < 3; i++)
 			if (kernel->block[i] != (info->reqntid[i] ? info->reqntid[i] : 1))
 				return CUDA_ERROR_INVALID_VALUE;
-	if (kernel->dynamic_shared > function->max_dynamic_shared)
+	if (kernel->dynamic_shared > __atomic_load_n(&function->max_dynamic_shared, __ATOMIC_RELAXED))
 		return CUDA_ERROR_INVALID_VALUE;
 	if (threads > info->max_threads)
 		return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
@@ -177,8 +177,10 @@ attribute_apply(const CUlaunchAttribute *attribute, struct sw_kernel *kernel, CU
 static void
 cluster_default(struct sw_kernel *kernel)
 {
-	for (int i = 0; i < 3; i++)
-		kernel->cluster[i] = kernel->function->cluster[i] ? kernel->function->cluster[i] : 1;
+	for (int i = 0; i < 3; i++) {
+		uint32_t blocks = __atomic_load_n(&kernel->function->cluster[i], __ATOMIC_RELAXED);
+		kernel->cluster[i] = blocks ? blocks : 1;
+	}
 }
 
 CUresult
@@ -205,7 +207,7 @@ sw_kernel_from_api(struct sw_context *ctx, CUfunction handle, const CUlaunchConf
 	cluster_default(kernel);
 	if (config->numAttrs && !config->attrs)
 		return CUDA_ERROR_INVALID_VALUE;
-	bool cluster_given = function->cluster[0] != 0;
+	bool cluster_given = __atomic_load_n(&function->cluster[0], __ATOMIC_RELAXED) != 0;
 	for (unsigned i = 0; i < config->numAttrs; i++) {
 		result = attribute_apply(&config->attrs[i], kernel, event);
 		if (result != CUDA_SUCCESS)

@@ -530,7 +530,7 @@ sw_cuKernelSetAttribute(CUfunction_attribute attrib, int val, CUkernel kernel, C
 	k->values[attrib] = val;
 	for (struct sw_module *module = k->library->modules; module; module = module->next) {
 		struct sw_module_function *function = module->functions[k->index];
-		if (function && !(function->own >> attrib & 1))
+		if (function && !(__atomic_load_n(&function->own, __ATOMIC_RELAXED) >> attrib & 1))
 			sw_function_set(&function->f, attrib, val);
 	}
 	pthread_mutex_unlock(&k->library->lock);
@@ -549,7 +549,7 @@ sw_cuKernelSetCacheConfig(CUkernel kernel, CUfunc_cache config, CUdevice dev)
 		return CUDA_ERROR_INVALID_VALUE;
 	CUresult result = function_of(kernel, &k, &f);
 	if (result == CUDA_SUCCESS) {
-		f->cache_config = config;
+		__atomic_store_n(&f->cache_config, config, __ATOMIC_RELAXED);
 		if (k)
 			k->cache_config = (int)config;
 	}

@@ -32,16 +32,14 @@ shared_of_block(const struct sw_function *function, uint64_t dynamic)
 	return sw_round_up(user + sw_device.limits->shared_reserved, sw_device.limits->shared_unit);
 }
 
-uint32_t
-sw_occupancy(const struct sw_function *function, uint32_t threads, uint64_t dynamic_shared)
+/* Blocks on a multiprocessor, of a shape that the function allows. */
+static uint32_t
+fitting(const struct sw_function *function, uint32_t threads, uint64_t dynamic_shared)
 {
 	const struct sw_limits *limits = sw_device.limits;
 	uint32_t warps = (threads + 31) / 32;
-
-	if (!threads || threads > SW_MAX_THREADS_PER_BLOCK || threads > function->info->max_threads ||
-	    dynamic_shared > function->max_dynamic_shared)
-		return 0;
 	uint32_t blocks = least(limits->sm_blocks, limits->sm_threads / 32 / warps);
+
 	blocks = least(blocks, by_registers(function->info->registers, warps));
 	uint64_t shared = shared_of_block(function, dynamic_shared);
 	if (shared > limits->shared_reserved || function->info->static_shared)
@@ -50,9 +48,18 @@ sw_occupancy(const struct sw_function *function, uint32_t threads, uint64_t dyna
 }
 
 uint32_t
+sw_occupancy(const struct sw_function *function, uint32_t threads, uint64_t dynamic_shared)
+{
+	if (!threads || threads > SW_MAX_THREADS_PER_BLOCK || threads > function->info->max_threads ||
+	    dynamic_shared > __atomic_load_n(&function->max_dynamic_shared, __ATOMIC_RELAXED))
+		return 0;
+	return fitting(function, threads, dynamic_shared);
+}
+
+uint32_t
 sw_occupancy_device(const struct sw_function *function, uint32_t threads, uint64_t dynamic_shared)
 {
-	return sw_occupancy(function, threads, dynamic_shared) * sw_device.sm_count;
+	return fitting(function, threads, dynamic_shared) * sw_device.sm_count;
 }
 
 /* ---- calls ----------------------------------------------------------------------------------------------------------- */
@@ -142,8 +149,10 @@ sw_cuOccupancyAvailableDynamicSMemPerBlock(size_t *dynamicSmemSize, CUfunction f
 static uint32_t
 cluster_blocks(const struct sw_function *function, const CUlaunchConfig *config)
 {
-	uint32_t blocks = function->cluster[0] * function->cluster[1] * function->cluster[2];
+	uint32_t blocks = 1;
 
+	for (unsigned i = 0; i < 3; i++)
+		blocks *= __atomic_load_n(&function->cluster[i], __ATOMIC_RELAXED);
 	for (unsigned i = 0; config->attrs && i < config->numAttrs; i++)
 		if (config->attrs[i].id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
 			blocks = config->attrs[i].value.clusterDim.x * config->attrs[i].value.clusterDim.y *
@@ -162,7 +171,7 @@ config_threads(const CUlaunchConfig *config)
 static uint32_t
 cluster_limit(const struct sw_function *function)
 {
-	return function->nonportable_cluster ? sw_device.limits->cluster_max : sw_device.limits->cluster_portable;
+	return __atomic_load_n(&function->nonportable_cluster, __ATOMIC_RELAXED) ? sw_device.limits->cluster_max : sw_device.limits->cluster_portable;
 }
 
 CUresult
@@ -191,7 +200,7 @@ sw_cuOccupancyMaxActiveClusters(int *numClusters, CUfunction func, const CUlaunc
 	if (blocks > cluster_limit(function))
 		return CUDA_ERROR_INVALID_CLUSTER_SIZE;
 	/* A cluster runs as a whole on one worker, so one always fits if a block does. */
-	uint32_t resident = sw_occupancy_device(function, config_threads(config), config->sharedMemBytes);
-	*numClusters = resident ? (int)(resident / blocks ? resident / blocks : 1) : 0;
+	uint32_t fit = sw_occupancy(function, config_threads(config), config->sharedMemBytes) * sw_device.sm_count;
+	*numClusters = fit ? (int)(fit / blocks ? fit / blocks : 1) : 0;
 	return CUDA_SUCCESS;
 }
