@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
@@ -368,10 +369,10 @@ restore(const struct piece *piece)
 		fw_warn("client", "registered memory at 0x%lx was unmapped before it was unregistered", (unsigned long)piece->address);
 		return;
 	}
-	void *at = mmap((void *)piece->address, piece->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, file, (off_t)piece->offset);
-	if (at == MAP_FAILED) /* it stays shared, which harms nobody while the worker has let it go */
-		return;
-	own_pages(at, piece->size);
+	/* Not by mmap(), which the program's sanitizer would take for the writing of all that is there; the contents stay. */
+	if (syscall(SYS_mmap, piece->address, piece->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, file, piece->offset) == -1)
+		return; /* it stays shared, which harms nobody while the worker has let it go */
+	own_pages((uint8_t *)piece->address, piece->size);
 	give_back(piece);
 }
 
@@ -530,7 +531,7 @@ unlikely_address(void)
 
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		random = (uint64_t)(uintptr_t)&random * 0x9e3779b97f4a7c15u;
-	return (void *)(uintptr_t)(RM_EMPTY_BASE + (random % RM_EMPTY_SIZE & ~0x1fffffull));
+	return (void *)(uintptr_t)(RM_PINNED_BASE + (random % RM_PINNED_SIZE & ~0x1fffffull));
 }
 
 /* Memory at an address that is free in both processes. */
