@@ -15,11 +15,13 @@
 static inline void *
 lib_open(void)
 {
-	static void *library;
+	static void *opened; /* atomic */
 	const char *path = getenv("LIBCUDA");
+	void *library = __atomic_load_n(&opened, __ATOMIC_ACQUIRE);
 
 	if (!library)
 		library = dlopen(path ? path : "libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+	__atomic_store_n(&opened, library, __ATOMIC_RELEASE);
 	if (!library) {
 		printf("# cannot open the library: %s\n", dlerror());
 		exit(1);

@@ -74,13 +74,13 @@ gpu_launch(CUfunction function, unsigned blocks, unsigned threads, CUstream stre
 }
 
 /*
- * Memory to be registered. AddressSanitizer has that of malloc at the same addresses in every process, so that a worker built with it never has
+ * Memory to be registered. Sanitizers have that of malloc at the same addresses in every process, so that a worker built with one never has
  * them free: it is mapped then.
  */
 static inline void *
 gpu_own_alloc(size_t alignment, size_t size)
 {
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	(void)alignment;
 	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -93,7 +93,7 @@ gpu_own_alloc(size_t alignment, size_t size)
 static inline void
 gpu_own_free(void *p, size_t size)
 {
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	munmap(p, size);
 #else
 	(void)size;

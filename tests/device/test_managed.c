@@ -478,7 +478,7 @@ TEST(registered_model)
 }
 
 /* Each thread counts in memory beside registered memory, which lies in the same pages: no count is lost. */
-static volatile bool counting;
+static bool counting; /* atomic */
 
 static void *
 count_beside(void *argument)
@@ -486,7 +486,7 @@ count_beside(void *argument)
 	volatile uint64_t *beside = argument;
 	uintptr_t n = 0;
 
-	while (counting)
+	while (__atomic_load_n(&counting, __ATOMIC_RELAXED))
 		*beside = ++n;
 	CHECK(*beside == n);
 	return (void *)n;
@@ -503,7 +503,7 @@ TEST(registered_neighbours)
 
 	gpu_start();
 	gpu_kernel("add");
-	counting = true;
+	__atomic_store_n(&counting, true, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < COUNT; i++) {
 		memset(all[i].data, (int)i, BYTES);
 		all[i].beside = 0;
@@ -518,7 +518,7 @@ TEST(registered_neighbours)
 		for (unsigned i = 0; i < COUNT; i++)
 			OK(CU(cuMemHostUnregister)(all[(i + round) % COUNT].data));
 	}
-	counting = false;
+	__atomic_store_n(&counting, false, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < COUNT; i++)
 		pthread_join(threads[i], NULL);
 	for (uint32_t i = 0; i < COUNT && !over_network(); i++)
