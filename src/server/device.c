@@ -142,6 +142,8 @@ sv_device_open(const struct sv_options *options, const struct session_hello *hel
 	CUresult result = native ? open_native(options, hello, welcome, ops) : open_soft(hello, welcome, ops);
 	if (result == CUDA_SUCCESS && !welcome->space.size)
 		*ops = sv_managed_watch(*ops);
+	if (result == CUDA_SUCCESS && native)
+		*ops = sv_stage_watch(*ops);
 	if (result == CUDA_SUCCESS && options->memory)
 		*ops = quota_open(*ops, options->memory);
 	return result;

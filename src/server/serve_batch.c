@@ -121,7 +121,7 @@ settle_operand(struct sv_staging *staging, const CUDA_MEMCPY3D_BATCH_OP *op, CUm
 
 	if (operand->type != CU_MEMCPY_OPERAND_TYPE_POINTER)
 		return CUDA_SUCCESS;
-	if (operand->op.ptr.ptr & SESSION_FAR && !sv_reaches_far() && exact && op->extent.width && op->extent.height && op->extent.depth)
+	if (operand->op.ptr.ptr & SESSION_FAR && sv_stages() && exact && op->extent.width && op->extent.height && op->extent.depth)
 		return sv_stage_operand(staging, operand, &op->extent, element, in, op->srcAccessOrder == CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL);
 	if (__builtin_mul_overflow(op->extent.width, element, &box.WidthInBytes) ||
 	    __builtin_mul_overflow(operand->op.ptr.rowLength, element, &box.srcPitch))

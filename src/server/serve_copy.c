@@ -296,7 +296,7 @@ sv_may_touch(struct sv_call *call, uint64_t address, uint64_t size)
 	size_t range = 0;
 
 	if (address & SESSION_FAR && !sv_reaches_far()) {
-		fw_warn_once("worker", "nodes of graphs that copy pageable memory need the software GPU: use pinned memory (cuMemHostAlloc), or capture them");
+		fw_warn_once("worker", "this copy of pageable memory needs the software GPU: use pinned memory (cuMemHostAlloc)");
 		return CUDA_ERROR_NOT_SUPPORTED;
 	}
 	if (!address || address & SESSION_FAR)
@@ -351,9 +351,13 @@ copy_there(struct sv_call *call, bool async, CUresult *result)
 	CUstream stream = (CUstream)(uintptr_t)call_get_u64(&call->in);
 
 	struct sv_staging staging = { .call = call, .stream = stream, .synchronous = !async };
+	CUDA_MEMCPY3D row = { .srcMemoryType = CU_MEMORYTYPE_UNIFIED, .srcDevice = src, .srcPitch = size, .dstMemoryType = CU_MEMORYTYPE_UNIFIED,
+		.dstDevice = dst, .dstPitch = size, .WidthInBytes = size, .Height = 1, .Depth = 1 };
 
 	if (call->in.bad)
 		return false;
+	if (async && sv_stage_capture(call, stream, &row, result))
+		return true;
 	*result = sv_stage(&staging, &dst, size, false, false);
 	if (*result == CUDA_SUCCESS)
 		*result = sv_stage(&staging, &src, size, true, false);
@@ -531,10 +535,12 @@ copy_box(struct sv_call *call, CUresult *result)
 		return false; /* an empty box is not sent */
 	if (in_size)
 		rows_in = fw_cursor_bytes(&call->in, in_size);
+	bool async = call->id == CALL_cuMemcpy2DAsync_v2 || call->id == CALL_cuMemcpy3DAsync_v2;
 	if (call->in.bad)
 		return false;
+	if (async && !in_size && !out_size && sv_stage_capture(call, stream, &c, result))
+		return true;
 	uint8_t *answer = out_size ? malloc(out_size + 8) : NULL;
-	bool async = call->id == CALL_cuMemcpy2DAsync_v2 || call->id == CALL_cuMemcpy3DAsync_v2;
 	struct sv_staging staging = { .call = call, .stream = stream, .synchronous = !async };
 	if (async && (in_size || out_size) && sv_is_capturing(call, stream))
 		*result = CUDA_ERROR_NOT_SUPPORTED;

@@ -61,6 +61,8 @@ get_node(struct sv_call *call, struct node *node, CUresult *result)
 	case CU_GRAPH_NODE_TYPE_KERNEL:
 		return set_kernel(node, how, bytes, size);
 	case CU_GRAPH_NODE_TYPE_MEMCPY:
+		if (sv_wants_stage(&p->memcpy.copyParams)) /* then its sides are looked at when they are staged */
+			return true;
 		*result = sv_may_touch_box(call, &p->memcpy.copyParams, true);
 		if (*result == CUDA_SUCCESS)
 			*result = sv_may_touch_box(call, &p->memcpy.copyParams, false);
@@ -112,7 +114,10 @@ sv_cuGraphAddNode_v2(struct sv_call *call, CUresult *result)
 
 	if (!get_node(call, &node, result) || (edge_count && edge_count != count))
 		return false;
-	if (*result == CUDA_SUCCESS && call->ops->cuGraphAddNode_v2)
+	const CUDA_MEMCPY3D *copy = node.params.type == CU_GRAPH_NODE_TYPE_MEMCPY ? &node.params.memcpy.copyParams : NULL;
+	if (*result == CUDA_SUCCESS && copy && sv_wants_stage(copy))
+		*result = sv_stage_add(call, &added, graph, nodes, edge_count ? edges : NULL, count, copy, node.params.memcpy.copyCtx);
+	else if (*result == CUDA_SUCCESS && call->ops->cuGraphAddNode_v2)
 		*result = call->ops->cuGraphAddNode_v2(&added, graph, nodes, edge_count ? edges : NULL, count, &node.params);
 	bool bodies = *result == CUDA_SUCCESS && node.params.type == CU_GRAPH_NODE_TYPE_CONDITIONAL && node.params.conditional.phGraph_out;
 	bool memory = *result == CUDA_SUCCESS && node.params.type == CU_GRAPH_NODE_TYPE_MEM_ALLOC;
@@ -120,6 +125,13 @@ sv_cuGraphAddNode_v2(struct sv_call *call, CUresult *result)
 	call_put_u64(&call->out, memory ? node.params.alloc.dptr : 0);
 	call_put_array(&call->out, bodies ? node.params.conditional.phGraph_out : NULL, bodies ? node.params.conditional.size : 0, sizeof(CUgraph));
 	return true;
+}
+
+static bool
+set_staged(struct sv_call *call, CUgraphExec exec, CUgraphNode node, const CUgraphNodeParams *params, CUresult *result)
+{
+	return params->type == CU_GRAPH_NODE_TYPE_MEMCPY &&
+	       sv_stage_set(call, exec, node, &params->memcpy.copyParams, params->memcpy.copyCtx, result);
 }
 
 bool
@@ -131,7 +143,7 @@ sv_cuGraphNodeSetParams(struct sv_call *call, CUresult *result)
 
 	if (!get_node(call, &node, result))
 		return false;
-	if (*result == CUDA_SUCCESS)
+	if (*result == CUDA_SUCCESS && !set_staged(call, NULL, handle, &node.params, result))
 		*result = call->ops->cuGraphNodeSetParams(handle, &node.params);
 	return true;
 }
@@ -145,7 +157,7 @@ sv_cuGraphExecNodeSetParams(struct sv_call *call, CUresult *result)
 
 	if (!get_node(call, &node, result))
 		return false;
-	if (*result == CUDA_SUCCESS)
+	if (*result == CUDA_SUCCESS && !set_staged(call, exec, handle, &node.params, result))
 		*result = call->ops->cuGraphExecNodeSetParams(exec, handle, &node.params);
 	return true;
 }

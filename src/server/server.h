@@ -153,17 +153,29 @@ struct sv_staging {
 	CUstream stream;
 	bool synchronous; /* what is sent has arrived when it returns */
 	struct sv_staged *staged;
+	const struct sv_staged *like; /* whose memory it may use */
 	bool captured, begun;
 };
 /* `now`: a source is read before the call returns, and never again. */
 CUresult sv_stage(struct sv_staging *staging, CUdeviceptr *address, uint64_t size, bool in, bool now);
 CUresult sv_stage_box(struct sv_staging *staging, CUDA_MEMCPY3D *c, bool is_source);
+/* Whether this is done at all. */
+bool sv_stages(void);
 /* A pointer that the device cannot ask for; bytes of an element. */
 CUresult sv_stage_operand(struct sv_staging *staging, CUmemcpy3DOperand *operand, const CUextent3D *extent, size_t element, bool in, bool now);
 CUresult sv_stage_before(struct sv_staging *staging);
 CUresult sv_stage_after(struct sv_staging *staging, CUresult result);
 /* Whether a host node is one of those, which the program did not make. */
 bool sv_is_stage_function(CUhostFn function);
+/* The same device, whose graphs show nodes of such copies as memcpy nodes. */
+const struct cuda_ops *sv_stage_watch(const struct cuda_ops *ops);
+/* Whether a side has to be fetched or sent. Then a node is made so, or set so (NULL: of the graph itself; false: it is nothing of this sort). */
+bool sv_wants_stage(const CUDA_MEMCPY3D *c);
+CUresult sv_stage_add(struct sv_call *call, CUgraphNode *node, CUgraph graph, const CUgraphNode *nodes, const CUgraphEdgeData *edges, size_t count,
+                      const CUDA_MEMCPY3D *given, CUcontext ctx);
+bool sv_stage_set(struct sv_call *call, CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D *given, CUcontext ctx, CUresult *result);
+/* The node of a copy into the graph that a stream is captured into; false: it is none, or no side has to be fetched or sent. */
+bool sv_stage_capture(struct sv_call *call, CUstream stream, const CUDA_MEMCPY3D *c, CUresult *result);
 /* Whether the range is host memory that the client told of. */
 bool sv_memory_covers(uint64_t address, uint64_t size);
 

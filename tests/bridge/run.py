@@ -136,7 +136,7 @@ def programs(build, kind, address, here):
         done = subprocess.run([os.path.join(build, "farwarp"), "run", "--server", address, "--", os.path.join(build, "examples", name)],
                               capture_output=True, text=True, timeout=60)
         check("%s: %s" % (kind, name), done.returncode == 0 and "right" in done.stdout, done.stdout, done.stderr)
-    for suite in ("stream", "launch", "memory", "managed"):
+    for suite in ("stream", "launch", "memory", "managed", *(("graph",) if Server.native else ())):
         passed, failed, why = tap(build, "device/test_device_" + suite, {"LIBCUDA": library, "FARWARP_SERVER": address})
         bad = set(failed) - not_here(kind, suite)
         check("%s: device %s, %d tests" % (kind, suite, len(passed)), passed and not bad, sorted(bad), *why)

@@ -1,6 +1,8 @@
 /*
  * Graphs of the software GPU through the driver API: nodes by hand, capture, update, conditional nodes, memory nodes, errors.
  */
+#include <string.h>
+
 #include "tests/api/lib.h"
 #include "tests/tap.h"
 
@@ -564,6 +566,68 @@ TEST(captured_ordinary_memory)
 		}
 	}
 	CHECK_INT(CU(cuGraphExecDestroy)(execs[1]), 0);
+}
+
+/* A node of ordinary memory that is set to other memory, in the graph and in one of its executable graphs, which run side by side. */
+TEST(ordinary_memory_set)
+{
+	enum { WORDS = 50000 };
+	CUgraph graph;
+	CUgraphNode in, out, nodes[4];
+	CUgraphNodeType type;
+	CUgraphExec execs[3];
+	CUdeviceptr there[3];
+	CUDA_MEMCPY3D back, node = { .srcMemoryType = CU_MEMORYTYPE_HOST, .dstMemoryType = CU_MEMORYTYPE_DEVICE, .WidthInBytes = WORDS * 4, .Height = 1, .Depth = 1 };
+	CUDA_MEMCPY3D home = { .srcMemoryType = CU_MEMORYTYPE_DEVICE, .dstMemoryType = CU_MEMORYTYPE_HOST, .WidthInBytes = WORDS * 4, .Height = 1, .Depth = 1 };
+	static unsigned from[3][WORDS], to[3][WORDS];
+	size_t count = 4;
+
+	start();
+	CHECK_INT(CU(cuGraphCreate)(&graph, 0), 0);
+	for (int i = 0; i < 3; i++)
+		CHECK_INT(CU(cuMemAlloc_v2)(&there[i], sizeof(from[i])), 0);
+	node.srcHost = from[0];
+	node.dstDevice = home.srcDevice = there[0];
+	home.dstHost = to[0];
+	CHECK_INT(CU(cuGraphAddMemcpyNode)(&in, graph, NULL, 0, &node, NULL), 0);
+	CHECK_INT(CU(cuGraphAddMemcpyNode)(&out, graph, &in, 1, &home, NULL), 0);
+	CHECK_INT(CU(cuGraphGetNodes)(graph, nodes, &count), 0);
+	CHECK(count == 2 && nodes[0] == in && nodes[1] == out);
+	CHECK_INT(CU(cuGraphNodeGetType)(in, &type), 0);
+	CHECK_INT(type, CU_GRAPH_NODE_TYPE_MEMCPY);
+	CUgraph child;
+	CHECK_INT(CU(cuGraphChildGraphNodeGetGraph)(in, &child), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&execs[0], graph, 0), 0);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&execs[1], graph, 0), 0);
+	node.srcHost = from[2];
+	node.dstDevice = home.srcDevice = there[2];
+	home.dstHost = to[2];
+	CHECK_INT(CU(cuGraphMemcpyNodeSetParams)(in, &node), 0);
+	CHECK_INT(CU(cuGraphMemcpyNodeSetParams)(out, &home), 0);
+	CHECK_INT(CU(cuGraphMemcpyNodeGetParams)(in, &back), 0);
+	CHECK(back.srcHost == from[2] && back.dstDevice == there[2]);
+	CHECK_INT(CU(cuGraphInstantiateWithFlags)(&execs[2], graph, 0), 0);
+	for (unsigned round = 0; round < 8; round++) {
+		for (unsigned set = 0; set < 2; set++) { /* elsewhere first, and back */
+			node.srcHost = from[set ? 1 : 2];
+			node.dstDevice = home.srcDevice = there[1];
+			home.dstHost = to[1];
+			CHECK_INT(CU(cuGraphExecMemcpyNodeSetParams)(execs[1], in, &node, NULL), 0);
+			CHECK_INT(CU(cuGraphExecMemcpyNodeSetParams)(execs[1], out, &home, NULL), 0);
+		}
+		for (unsigned i = 0; i < 3; i++)
+			for (unsigned k = 0; k < WORDS; k++)
+				from[i][k] = (round * 3 + i) * 100000 + k;
+		CHECK_INT(CU(cuGraphLaunch)(execs[0], stream), 0);
+		CHECK_INT(CU(cuGraphLaunch)(execs[1], other), 0);
+		CHECK_INT(CU(cuGraphLaunch)(execs[2], stream), 0);
+		CHECK_INT(CU(cuCtxSynchronize)(), 0);
+		for (unsigned i = 0; i < 3; i++)
+			CHECK(memcmp(from[i], to[i], sizeof(from[i])) == 0);
+	}
+	CHECK_INT(CU(cuGraphDestroy)(graph), 0);
+	for (int i = 0; i < 3; i++)
+		CHECK_INT(CU(cuGraphExecDestroy)(execs[i]), 0);
 }
 
 /* Ordinary memory in a graph is read and written when the graph runs, each time, and in the order of its nodes. */
