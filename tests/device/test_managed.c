@@ -221,7 +221,8 @@ TEST(managed_elsewhere)
 				CHECK(own[i][0] == 0x5a && own[i][block - 1] == 0x5a);
 				munmap(own[i], block);
 			}
-		CHECK(all && taken == blocks ? refused : !refused);
+		if (!all || blocks < BLOCKS) /* else it has more than these */
+			CHECK(all && taken == blocks ? refused : !refused);
 		printf("# %u of %u blocks of the device's addresses were taken, %u allocations refused\n", taken, blocks, refused);
 	}
 }
