@@ -412,7 +412,8 @@ call_protocol_hash(void)
 {
 	static const uint64_t session[] = { SESSION_REVISION, SESSION_KINDS, sizeof(struct session_hello), sizeof(struct session_welcome),
 		sizeof(struct session_callback), sizeof(struct session_launch), sizeof(struct session_memory),
-		sizeof(struct session_bulk), sizeof(struct session_stock) };
+		sizeof(struct session_bulk), sizeof(struct session_stock), SESSION_LINES,
+		SESSION_MARKS_COUNT, sizeof(struct session_marks), sizeof(struct session_record), sizeof(struct session_mark) };
 	uint64_t hash = mix(0xcbf29ce484222325u, session, sizeof(session));
 
 	for (unsigned c = 0; c < CALL_COUNT; c++) {

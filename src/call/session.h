@@ -52,6 +52,9 @@ enum session_kind {
 	SESSION_PAGES_GET,              /* address, size: answers with the bytes of the worker's memory there */
 	SESSION_PAGES_PUT,              /* runs of an address, a size, bytes padded to 8: written to the worker's memory */
 	SESSION_STOCK,                  /* struct session_stock; answers with the handles, an array of uint64_t */
+	SESSION_MARKS,                  /* struct session_marks: there are marks from now on; answers with what they say, an enum session_marks_say */
+	SESSION_RECORD,                 /* struct session_record: cuEventRecord, and its mark */
+	SESSION_MARKED,                 /* to the client: struct session_mark, several; not answered */
 	SESSION_KINDS
 };
 
@@ -102,8 +105,8 @@ struct session_welcome {
 void session_mismatch(char *text, size_t size, const char *here, const struct session_version *mine, const char *there,
                       const struct session_version *other);
 
-/* Two lines to the client, so that a copy does not wait for a function of the program that takes long. */
-enum session_line { SESSION_LINE_FUNCTIONS, SESSION_LINE_MEMORY, SESSION_LINES };
+/* Lines to the client, so that a copy does not wait for a function of the program that takes long. */
+enum session_line { SESSION_LINE_FUNCTIONS, SESSION_LINE_MEMORY, SESSION_LINE_MARKS, SESSION_LINES };
 
 /*
  * An address of the client's own memory, as a side of a copy that a worker makes: the worker asks for the bytes when the copy runs. Rows
@@ -163,6 +166,27 @@ struct session_stock {
 	uint32_t kind, count; /* kind: enum session_stock_kind */
 	uint32_t flags;       /* of cuEventCreate, cuStreamCreate, cuStreamCreateWithPriority */
 	int32_t priority;
+};
+
+/*
+ * Marks of events: numbers in memory, one an event, which only grow. A record of an event carries a number that the client drew, larger than all
+ * before it; when the record is done, the worker's device writes it. The client reads the memory that both share, or is told over a line.
+ */
+#define SESSION_MARKS_COUNT 4096
+#define SESSION_MARKS_BYTES (SESSION_MARKS_COUNT * sizeof(uint64_t))
+struct session_marks {
+	uint64_t tag; /* of shared memory of SESSION_MARKS_BYTES; 0: the client wants to be told */
+};
+enum session_marks_say {
+	SESSION_MARKS_DONE,   /* that the record is done */
+	SESSION_MARKS_SYNCED, /* and that cuEventSynchronize has nothing to bring home: what kernels printed */
+};
+struct session_record {
+	uint64_t event, stream, number;
+	uint32_t slot, reserved;
+};
+struct session_mark {
+	uint64_t slot, number;
 };
 
 struct session_bulk {

@@ -22,7 +22,9 @@ static pthread_key_t thread_key;
 static __thread struct rm_thread *mine __attribute__((tls_model("initial-exec")));
 static uint64_t tickets __attribute__((aligned(128))); /* atomic */
 uint64_t rm_epochs[CALL_TOUCHES_KINDS];
+static uint64_t heard __attribute__((aligned(128))); /* atomic */
 static bool strict, closed, failed; /* failed: atomic */
+static bool printed; /* atomic */
 static bool chosen; /* the worker has obeyed CUDA_VISIBLE_DEVICES */
 static bool keeps_images; /* the server may be told the names of images */
 static uint8_t image_nonce[SESSION_NONCE];
@@ -38,6 +40,30 @@ bool
 rm_strict(void)
 {
 	return strict;
+}
+
+uint64_t
+rm_tickets(void)
+{
+	return __atomic_load_n(&tickets, __ATOMIC_ACQUIRE);
+}
+
+uint64_t
+rm_heard(void)
+{
+	return __atomic_load_n(&heard, __ATOMIC_ACQUIRE);
+}
+
+void
+rm_hear(void)
+{
+	__atomic_add_fetch(&heard, 1, __ATOMIC_ACQ_REL);
+}
+
+bool
+rm_has_printed(void)
+{
+	return __atomic_load_n(&printed, __ATOMIC_RELAXED);
 }
 
 CUresult
@@ -163,7 +189,7 @@ publish(struct rm_request *r, struct wire_record *record, uint16_t kind, uint16_
 	record->size = size;
 	mine->traffic.sent += sizeof(*record) + size;
 	/* From here to the publication nothing waits: other threads' records may be behind this ticket. */
-	record->ticket = kind == SESSION_BLOB_PART ? 0 : __atomic_fetch_add(&tickets, 1, __ATOMIC_ACQ_REL);
+	record->ticket = r->ticket = kind == SESSION_BLOB_PART ? 0 : __atomic_fetch_add(&tickets, 1, __ATOMIC_ACQ_REL);
 	if (flags & SESSION_ANSWER)
 		wire_publish_wake(r->channel->to, record);
 	else
@@ -285,6 +311,7 @@ take_part(struct rm_request *r, const struct wire_record *header, const uint8_t 
 		return true;
 	}
 	if (header->flags & SESSION_OUTPUT) {
+		__atomic_store_n(&printed, true, __ATOMIC_RELAXED);
 		fwrite(payload, 1, header->size, stdout);
 		fflush(stdout);
 		return true;
@@ -302,6 +329,22 @@ take_part(struct rm_request *r, const struct wire_record *header, const uint8_t 
 	return true;
 }
 
+/* Calls that may name an event which is then recorded otherwise than by cuEventRecord: by nodes of graphs. They are awaited, all of them. */
+static bool
+gives_events_away(uint16_t kind)
+{
+	static uint8_t known[CALL_COUNT]; /* atomic: 1 no, 2 yes */
+
+	if (kind >= CALL_COUNT)
+		return false;
+	uint8_t answer = __atomic_load_n(&known[kind], __ATOMIC_RELAXED);
+	if (!answer) {
+		answer = strncmp(call_descs[kind].name, "cuGraph", 7) == 0 && kind != CALL_cuGraphLaunch ? 2 : 1;
+		__atomic_store_n(&known[kind], answer, __ATOMIC_RELAXED);
+	}
+	return answer == 2;
+}
+
 CUresult
 rm_ask(struct rm_request *r, struct fw_cursor *in)
 {
@@ -312,6 +355,9 @@ rm_ask(struct rm_request *r, struct fw_cursor *in)
 	*in = fw_cursor(NULL, 0);
 	if (__builtin_expect(__atomic_load_n(&rm_host_unreached, __ATOMIC_ACQUIRE) != 0, 0))
 		show_memory(r);
+	if (gives_events_away(r->kind))
+		rm_event_opaque(r->out.data, r->out.data ? r->out.at : 0);
+	r->heard = rm_heard();
 	CUresult result = send(r, SESSION_ANSWER);
 	if (result != CUDA_SUCCESS)
 		return result;
@@ -331,6 +377,7 @@ rm_ask(struct rm_request *r, struct fw_cursor *in)
 		wire_release(r->channel->from);
 	}
 	r->answered = true;
+	rm_hear();
 	if (r->parts && whole) { /* take_part() left room for the last one */
 		memcpy(r->parts + r->part_size, payload, header.size);
 		*in = fw_cursor(r->parts, r->part_size + header.size);
@@ -661,7 +708,7 @@ rm_ended(enum cuda_call_id call)
 static void
 count_capture(enum cuda_call_id call, CUresult result)
 {
-	bool begins = call == CALL_cuStreamBeginCapture_v2 || call == CALL_cuStreamBeginCaptureToGraph;
+	bool begins = call == CALL_cuStreamBeginCapture || call == CALL_cuStreamBeginCapture_v2 || call == CALL_cuStreamBeginCaptureToGraph;
 
 	if (begins && result == CUDA_SUCCESS)
 		__atomic_add_fetch(&captures, 1, __ATOMIC_ACQ_REL);
@@ -807,6 +854,8 @@ rm_call(enum cuda_call_id call, const void *const *args)
 	}
 	if (ends_something(call))
 		end_epoch(call_descs[call].first);
+	if (call == CALL_cuCtxRecordEvent)
+		rm_event_opaque(args[1], sizeof(CUevent));
 	if (waits_for_moving(call, args)) {
 		fw_warn_once("client", "%s: a stream cannot wait for host or managed memory over a network", call_descs[call].name);
 		return CUDA_ERROR_NOT_SUPPORTED;
@@ -981,6 +1030,7 @@ rm_after_fork(void)
 {
 	rm_host_after_fork();
 	rm_stock_after_fork();
+	rm_event_after_fork();
 	closed = true;
 	mine = NULL;
 	wire_after_fork(link_);

@@ -4,7 +4,7 @@
  * remote.c packs and asks; calls that rows can say are generated (client_remote.inc), the others are written by hand in remote_copy.c
  * (host memory), remote_batch.c (lists of copies), remote_launch.c (kernels), remote_callback.c (functions of the program),
  * remote_module.c (images), remote_link.c (the linker), remote_graph.c (nodes, capture), remote_share.c (descriptors), remote_stock.c (streams
- * and events). Each has its other half of the same name in src/server.
+ * and events by the batch), remote_event.c (whether work is done). Each has its other half of the same name in src/server.
  */
 #ifndef CL_REMOTE_H
 #define CL_REMOTE_H
@@ -42,6 +42,7 @@ struct rm_request {
 	size_t part_size;
 	uint16_t kind;
 	struct call_writer out;       /* where the inputs go */
+	uint64_t ticket, heard;       /* of the record that was sent; rm_heard() before it was */
 	bool answered;                /* an answer lies in the ring, to be released */
 	/* If set, takes parts of the answer as they come, instead of collecting them. */
 	void (*sink)(void *user, const uint8_t *bytes, size_t size);
@@ -97,11 +98,22 @@ struct rm_traffic {
 	uint64_t sent, received; /* bytes of records */
 };
 
+/*
+ * What the thread has been told is done; it holds while no thread sends a record and none that was on its way is answered: while tickets is
+ * rm_tickets() and heard is rm_heard().
+ */
+struct rm_proof {
+	uint64_t tickets, heard, context;
+	uint64_t stream, event; /* a key and a handle; 0: none */
+	bool all;               /* the whole context */
+};
+
 /* What a thread keeps. In memory of its own: a library that is opened late has little room for thread-local variables. */
 struct rm_thread {
 	struct wire_channel *channel;
 	uint64_t number; /* never used twice */
 	struct rm_traffic traffic;
+	struct rm_proof proof;
 	struct rm_shape shapes[RM_SHAPES];
 	struct rm_range ranges[RM_RANGES];
 	struct {
@@ -112,6 +124,13 @@ struct rm_thread {
 /* The calling thread's, with a channel; NULL: the server is lost, or out of memory. */
 struct rm_thread *rm_thread(void);
 bool rm_strict(void);
+/* Of records that any thread has sent. */
+uint64_t rm_tickets(void);
+/* Of answers and requests that came to this process: while it is the same, nothing was heard. rm_hear(): something was. */
+uint64_t rm_heard(void);
+void rm_hear(void);
+/* Kernels have printed something: this program wants to see it as soon as it can. */
+bool rm_has_printed(void);
 /* Of the calling thread so far. */
 struct rm_traffic rm_traffic(void);
 
@@ -154,9 +173,20 @@ rm_epoch(unsigned kinds)
 enum rm_object_kind { RM_STREAM, RM_EVENT };
 struct rm_object {
 	struct rm_object *next;
-	uint64_t handle; /* atomic; 0: the place is free */
+	uint64_t handle; /* 0: the place is free; atomic, as all that follows */
 	uint64_t context;
 	enum rm_object_kind kind;
+	/* Of an event, remote_event.c's: */
+	uint32_t slot;   /* of its mark; 0: it has none yet */
+	bool opaque;     /* it is recorded in ways that this process does not follow */
+	bool captured;   /* its last record may belong to a capture */
+	uint64_t stream; /* of its last record, as a key; 0: not known */
+	uint64_t number; /* of its last record; 0: not known */
+	bool marked;     /* that record writes it to the mark */
+	uint64_t done;   /* number of a record that the worker has said is done */
+	uint64_t synced; /* and for which it has brought home what a synchronisation does */
+	uint64_t heard;  /* rm_heard() when it was last recorded or asked about */
+	uint64_t asked;  /* ns, when that was; 0: not since its last record */
 };
 struct rm_object *rm_object_find(enum rm_object_kind kind, const void *handle);
 /* Whether what is known of objects counts: there is nothing that the device would have to say first. */
@@ -165,6 +195,18 @@ bool rm_objects_count(void);
 bool rm_stock_give_back(void);
 void rm_stock_context_ended(CUcontext ctx);
 void rm_stock_after_fork(void);
+
+/* remote_event.c: a new one, of which nothing is known. */
+void rm_event_begin(struct rm_object *event);
+/* The mark of an event that has ended is free. 0: it had none. */
+void rm_mark_release(uint32_t slot);
+/* The worker has told of marks (an array of struct session_mark). False: nonsense. */
+bool rm_marked(const void *bytes, size_t size);
+/* Events among these words are recorded by others than cuEventRecord from now on: nothing is known of them any more. */
+void rm_event_opaque(const void *words, size_t size);
+/* The answer to `r` has proved that the stream is idle, and brought home what its kernels printed. */
+void rm_stream_proved(const struct rm_request *r, CUstream stream);
+void rm_event_after_fork(void);
 
 /* remote_callback.c: the worker can ask from now on. */
 CUresult rm_line_begin(enum session_line line);

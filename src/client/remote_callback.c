@@ -1,8 +1,8 @@
 /*
  * What the worker asks of this process: to call functions of the program, and for the bytes of its memory.
  *
- * Two lines, each a channel with a thread that serves one request after the other until the link ends: functions on one, memory on the
- * other, so that a copy does not wait for a function. They begin when the program first does something that needs them.
+ * Lines, each a channel with a thread that serves one request after the other until the link ends: functions on one, memory on another, so
+ * that a copy does not wait for a function; on a third it tells which events are done (remote_event.c). They begin when the program first does something that needs them.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -186,6 +186,7 @@ serve(struct wire_channel *channel, const struct wire_record *header, const uint
 	struct session_callback callback;
 	struct session_far far;
 	bool is_callback = header->kind == SESSION_CALLBACK && header->size == sizeof(callback);
+	bool is_told = header->kind == SESSION_MARKED, good = !is_told || rm_marked(payload, header->size);
 	bool is_far = (header->kind == SESSION_FAR_READ || header->kind == SESSION_FAR_WRITE) && header->size == sizeof(far);
 
 	if (is_callback)
@@ -193,6 +194,8 @@ serve(struct wire_channel *channel, const struct wire_record *header, const uint
 	else if (is_far)
 		memcpy(&far, payload, sizeof(far));
 	wire_release(channel->from);
+	if (is_told)
+		return good;
 	if (is_callback ? !run_callback(&callback) : !is_far)
 		return false;
 	if (is_callback)
@@ -214,11 +217,14 @@ line_main(void *argument)
 
 	fw_thread.in_callback = true;
 	rm_pages_line(line);
-	while ((payload = wire_wait(channel->from, &header, -1)))
+	while ((payload = wire_wait(channel->from, &header, -1))) {
+		if (line != SESSION_LINE_MARKS)
+			rm_hear();
 		if (!serve(channel, &header, payload)) {
 			wire_kill(channel->link, "it asked for what it was never given");
 			break;
 		}
+	}
 	return NULL;
 }
 
@@ -234,7 +240,7 @@ rm_line_begin(enum session_line line)
 		return CUDA_SUCCESS;
 	pthread_mutex_lock(&lock);
 	if (!begun[line]) {
-		static const enum session_line lines[SESSION_LINES] = { SESSION_LINE_FUNCTIONS, SESSION_LINE_MEMORY };
+		static const enum session_line lines[SESSION_LINES] = { SESSION_LINE_FUNCTIONS, SESSION_LINE_MEMORY, SESSION_LINE_MARKS };
 		struct wire_channel *channel = channels[line] = wire_channel_open(rm_link());
 		struct wire_record *record = channel ? wire_reserve(channel->to, 0) : NULL;
 		if (!record) {

@@ -207,14 +207,20 @@ copy_out(bool async, uint8_t *dst, uint64_t src, size_t size, CUstream stream)
 	struct fw_cursor in;
 	struct target target = { dst, size };
 
-	rm_begin(&r, async ? CALL_cuMemcpyDtoHAsync_v2 : CALL_cuMemcpyDtoH_v2, 24);
+	/* When the bytes are here the stream is done: the worker makes sure, and who synchronises next need not ask. */
+	bool settles = rm_objects_count();
+
+	rm_begin(&r, async ? CALL_cuMemcpyDtoHAsync_v2 : CALL_cuMemcpyDtoH_v2, 32);
 	r.sink = take_bytes;
 	r.user = &target;
 	call_put_u64(&r.out, src);
 	call_put_u64(&r.out, size);
 	call_put_u64(&r.out, (uint64_t)(uintptr_t)stream);
+	call_put_u64(&r.out, settles);
 	CUresult result = rm_ask(&r, &in);
 	rm_end(&r);
+	if (result == CUDA_SUCCESS && settles)
+		rm_stream_proved(&r, stream);
 	return result == CUDA_SUCCESS && target.left ? rm_nonsense(&r) : result;
 }
 

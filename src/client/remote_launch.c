@@ -234,6 +234,8 @@ send_launch(const CUlaunchConfig *c, CUfunction f, bool cooperative, void **para
 		return rm_do(&r);
 	if (c->numAttrs)
 		shape.attributes = hash_attributes(c->attrs, c->numAttrs);
+	if (c->numAttrs) /* some name an event that the launch records */
+		rm_event_opaque(c->attrs, c->numAttrs * sizeof(*c->attrs));
 	if (memcmp(place, &shape, sizeof(shape)) == 0 && !rm_may_capture())
 		return rm_send(&r);
 	result = rm_do(&r);

@@ -41,7 +41,7 @@ rm_object_find(enum rm_object_kind kind, const void *handle)
 		return NULL;
 	for (struct rm_object *o = __atomic_load_n(bucket_of(key), __ATOMIC_ACQUIRE); o; o = o->next)
 		if (__atomic_load_n(&o->handle, __ATOMIC_ACQUIRE) == key)
-			return o->kind == kind ? o : NULL;
+			return __atomic_load_n(&o->kind, __ATOMIC_RELAXED) == kind ? o : NULL;
 	return NULL;
 }
 
@@ -60,8 +60,9 @@ learn(enum rm_object_kind kind, uint64_t handle, uint64_t context)
 		o->next = *head;
 		__atomic_store_n(head, o, __ATOMIC_RELEASE);
 	}
-	o->kind = kind;
-	o->context = context;
+	__atomic_store_n(&o->kind, kind, __ATOMIC_RELAXED);
+	__atomic_store_n(&o->context, context, __ATOMIC_RELAXED);
+	rm_event_begin(o);
 	__atomic_store_n(&o->handle, handle, __ATOMIC_RELEASE);
 }
 
@@ -70,6 +71,7 @@ static void
 forget(struct rm_object *o)
 {
 	__atomic_store_n(&o->handle, 0, __ATOMIC_RELEASE);
+	rm_mark_release(__atomic_exchange_n(&o->slot, 0, __ATOMIC_RELAXED));
 }
 
 bool

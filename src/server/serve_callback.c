@@ -29,6 +29,7 @@ static struct line {
 } lines[SESSION_LINES] = {
 	{ PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL },
 	{ PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL },
+	{ PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL },
 };
 
 bool
@@ -68,6 +69,16 @@ say(struct line *line, uint16_t kind, const void *bytes, uint32_t size)
 	memcpy(record->payload, bytes, size);
 	wire_publish_wake(line->channel->to, record);
 	return true;
+}
+
+bool
+sv_line_tell(enum session_line which, uint16_t kind, const void *bytes, uint32_t size)
+{
+	struct line *line = line_lock(which);
+	bool good = say(line, kind, bytes, size);
+
+	pthread_mutex_unlock(&line->lock);
+	return good;
 }
 
 static void

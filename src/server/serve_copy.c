@@ -428,6 +428,7 @@ copy_out(struct sv_call *call, bool async, CUresult *result)
 {
 	uint64_t src = call_get_u64(&call->in), size = call_get_u64(&call->in);
 	CUstream stream = (CUstream)(uintptr_t)call_get_u64(&call->in);
+	bool settles = call_get_u64(&call->in);
 
 	if (call->in.bad || !call->wants_answer)
 		return false;
@@ -442,6 +443,8 @@ copy_out(struct sv_call *call, bool async, CUresult *result)
 			sv_part_send(call, room, part);
 		at += part;
 	}
+	if (async && settles && *result == CUDA_SUCCESS) /* brings home what the copy alone does not: what kernels printed */
+		*result = call->ops->cuStreamSynchronize(stream);
 	return true;
 }
 

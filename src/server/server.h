@@ -114,6 +114,8 @@ void sv_answer_with(struct sv_call *call, uint8_t *bytes, size_t size);
 
 /* serve_callback.c: a channel that carries requests to the client; false: there is no such line, or it is there already. */
 bool sv_line_take(struct wire_channel *channel, uint64_t which);
+/* Tells the client something that it does not answer; waits for the line to be there. False: the link has ended. */
+bool sv_line_tell(enum session_line which, uint16_t kind, const void *bytes, uint32_t size);
 /* Runs in the client; returns when it has returned there. */
 void sv_callback(const struct session_callback *callback);
 /* The same as a CUhostFn, with what sv_callback_keep() gave: a record that lives as long as this process. NULL: out of memory. */
@@ -121,7 +123,7 @@ void sv_host_function(void *user);
 struct session_callback *sv_callback_keep(const struct session_callback *callback);
 /* The client's memory, for the software GPU. */
 extern const struct sw_far sv_far;
-/* device.c: whether copies may name it (SESSION_FAR): the device asks for it when they run. */
+/* device.c: the device is the software GPU: copies may name the client's memory (SESSION_FAR), it asks when they run; and it writes marks of events. */
 bool sv_reaches_far(void);
 /* device.c: device memory that is memory of this process; NULL: it is not, or not all of the range is. */
 void *sv_device_bytes(uint64_t address, uint64_t size);
@@ -192,6 +194,10 @@ bool sv_handle_room(const char *name, bool say);
 void sv_handle_made(void);
 /* serve_stock.c */
 bool sv_serve_stock(struct sv_call *call, CUresult *result);
+/* serve_event.c; the last: a context has ended, and what the device knew of the marks with it. */
+bool sv_serve_marks(struct sv_call *call, CUresult *result);
+bool sv_serve_record(struct sv_call *call, CUresult *result);
+void sv_marks_context_ended(void);
 
 /* managed.c: the same device, whose managed memory is known from now on. */
 const struct cuda_ops *sv_managed_watch(const struct cuda_ops *ops);

@@ -288,10 +288,12 @@ serve(struct sv_call *call, uint16_t kind)
 			ok = call_serve(call->ops, (enum cuda_call_id)kind, &call->in, &call->out, outputs, sizeof(outputs));
 			if (ok && call->out.at >= 8)
 				memcpy(&result, call->out.data, sizeof(result));
-			if (result == CUDA_SUCCESS && ends_context((enum cuda_call_id)kind))
+			if (result == CUDA_SUCCESS && ends_context((enum cuda_call_id)kind)) {
 				__atomic_store_n(&handles, 0, __ATOMIC_RELAXED); /* with it went what it held; other contexts' are few */
-			else if (result == CUDA_SUCCESS && change)
+				sv_marks_context_ended();
+			} else if (result == CUDA_SUCCESS && change) {
 				__atomic_add_fetch(&handles, change, __ATOMIC_RELAXED);
+			}
 		}
 	} else {
 		call_put_u64(&call->out, 0);
@@ -317,6 +319,10 @@ serve(struct sv_call *call, uint16_t kind)
 			ok = sv_serve_pages_put(call, &result);
 		else if (kind == SESSION_STOCK)
 			ok = sv_serve_stock(call, &result);
+		else if (kind == SESSION_MARKS)
+			ok = sv_serve_marks(call, &result);
+		else if (kind == SESSION_RECORD)
+			ok = sv_serve_record(call, &result);
 		else if (kind == SESSION_FLUSH)
 			result = CUDA_SUCCESS;
 		else

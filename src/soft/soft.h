@@ -45,6 +45,12 @@ struct sw_far {
 void sw_far_install(const struct sw_far *far);
 /* The range itself, which the device's memory is in this process: NULL unless all of it is one allocation of device memory. */
 void *sw_device_bytes(uint64_t address, uint64_t size);
+/*
+ * The calling thread's next cuEventRecord: when the record is done and the context has not failed, and nothing that kernels printed waits to be
+ * taken, `number` is written to `at` (release) unless a newer record of the event was there first: before anything that waits for the event goes
+ * on. NULL: nothing is written.
+ */
+void sw_mark_next_record(uint64_t *at, uint64_t number);
 /* Where its addresses lie, once it is open. */
 void sw_space_bounds(uint64_t *base, uint64_t *size);
 /*

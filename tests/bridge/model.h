@@ -244,6 +244,7 @@ CUstream pick_handle(struct world *w, unsigned s); /* of stream s: NULL also nam
 /* model_stream.c */
 void stream_step(struct world *w);
 void event_step(struct world *w);
+void poll_step(struct world *w);
 void launch_step(struct world *w);
 void callback_step(struct world *w);
 void gate_step(struct world *w);

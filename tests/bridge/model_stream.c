@@ -183,6 +183,65 @@ event_step(struct world *w)
 	}
 }
 
+/* Asks until it is not CUDA_ERROR_NOT_READY: how often, time decides. */
+static CUresult
+poll(struct world *w, const char *what, CUevent event)
+{
+	CUresult result;
+
+	do
+		result = CU(cuEventQuery)(event);
+	while (result == CUDA_ERROR_NOT_READY);
+	say_call(w, "polled", result, " %s", what);
+	return result;
+}
+
+/* Many events, which live as long as it takes to ask about them again and again; and a stream that nothing else uses. */
+void
+poll_step(struct world *w)
+{
+	struct event made[12] = { 0 };
+	unsigned count = 1 + draw(w, 12), s = pick_stream(w), flag = chance(w, 50) ? CU_EVENT_DISABLE_TIMING : 0, alive = 0;
+	CUstream extra = NULL;
+	CUevent other = NULL;
+
+	if (w->streams[s].captured || (w->capture.active && !chance(w, 10)))
+		return;
+	for (unsigned e = 0; e < count; e++)
+		if (MUST(w, CU(cuEventCreate)(&made[e].handle, flag), "poll%u", e) == CUDA_SUCCESS)
+			alive = e + 1;
+	MUST(w, CU(cuStreamCreate)(&extra, CU_STREAM_NON_BLOCKING), "extra");
+	MUST(w, CU(cuEventCreate)(&other, flag), "extra");
+	for (unsigned rounds = 1 + draw(w, 6); rounds && alive == count && other && extra; rounds--) {
+		w->aim = (int)s;
+		launch_step(w);
+		w->aim = -1;
+		for (unsigned e = 0; e < count; e++)
+			if (MUST(w, CU(cuEventRecord)(made[e].handle, pick_handle(w, s)), "poll%u s%u", e, s) == CUDA_SUCCESS)
+				order_record(w, s, &made[e]);
+		MUST(w, CU(cuStreamWaitEvent)(extra, made[0].handle, 0), "extra poll0");
+		MUST(w, CU(cuEventRecord)(other, extra), "extra");
+		unsigned last = draw(w, count);
+		if (chance(w, 50) && poll(w, "extra", other) == CUDA_SUCCESS) /* it waited for the first */
+			QUERY(w, made[0].recorded && !made[0].in_capture, CU(cuEventQuery)(made[0].handle), "poll0");
+		if (chance(w, 20))
+			RUN(w, CU(cuEventSynchronize)(made[last].handle), "poll%u", last);
+		if (poll(w, "last", made[last].handle) == CUDA_SUCCESS && made[last].recorded && !made[last].in_capture) {
+			order_join(&w->host, &made[last].clock);
+			for (unsigned e = 0; e < count; e++)
+				QUERY(w, made[e].recorded && e <= last, CU(cuEventQuery)(made[e].handle), "poll%u", e);
+			RUN(w, CU(cuEventSynchronize)(made[last].handle), "poll%u", last);
+		}
+	}
+	if (other)
+		MUST(w, CU(cuEventDestroy_v2)(other), "extra");
+	if (extra && MUST(w, CU(cuStreamDestroy_v2)(extra), "extra") == CUDA_SUCCESS && chance(w, 10))
+		RUN(w, CU(cuStreamSynchronize)(extra), "extra, which has ended");
+	for (unsigned e = 0; e < alive; e++)
+		if (MUST(w, CU(cuEventDestroy_v2)(made[e].handle), "poll%u", e) == CUDA_SUCCESS && chance(w, 10))
+			RUN(w, CU(cuEventQuery)(made[e].handle), "poll%u, which has ended", e);
+}
+
 /* ---- kernels ------------------------------------------------------------------------------------------------------- */
 
 /* Launches by one of the calls that launch. */

@@ -193,7 +193,7 @@ static const struct {
 	unsigned weight;
 	void (*run)(struct world *w);
 } kinds[] = { { 10, memory_step }, { 14, copy_step }, { 8, fill_step }, { 12, check_step }, { 4, info_step }, { 9, stream_step },
-	{ 14, event_step }, { 20, launch_step }, { 6, callback_step }, { 2, gate_step }, { 3, module_step }, { 12, capture_step },
+	{ 14, event_step }, { 4, poll_step }, { 20, launch_step }, { 6, callback_step }, { 2, gate_step }, { 3, module_step }, { 12, capture_step },
 	{ 9, graph_step }, { 9, wrong_step }, { 2, context_step }, { 3, poison_step } };
 
 static void

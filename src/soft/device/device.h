@@ -317,7 +317,7 @@ struct sw_op {
 		struct sw_fill fill;
 		struct { CUhostFn fn; void *user; } host;
 		struct { CUstreamCallback fn; void *user; CUstream stream; } callback;
-		struct { struct sw_event *event; uint32_t flags; } event; /* RECORD, WAIT */
+		struct { struct sw_event *event; uint32_t flags; uint64_t *mark, number; } event; /* RECORD, WAIT; mark: NULL or soft.h */
 		struct { const CUstreamBatchMemOpParams *ops; uint32_t count; } memop; /* copied by sw_submit */
 		struct { struct sw_pool *pool; uint64_t address, size, id; } memory; /* id: of the free, pool.c's */
 		struct { void (*run)(void *user); void *user; } call;
@@ -515,6 +515,7 @@ uint32_t sw_occupancy_device(const struct sw_function *function, uint32_t thread
 
 /* output.c, heap.c */
 void sw_output_flush(void);
+bool sw_output_waits(void); /* something was printed since */
 void sw_output_limit(uint64_t bytes);
 void sw_heap_limit(uint64_t bytes);
 void sw_heap_reset(void);

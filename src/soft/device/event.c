@@ -4,8 +4,21 @@
 #include "soft/device/device.h"
 #include "soft/device/graph.h"
 #include "soft/device/ops.h"
+#include "soft/soft.h"
 
 #include <stdlib.h>
+
+/* The mark of the thread's next record. */
+static __thread struct {
+	uint64_t *at, number;
+} next_mark;
+
+void
+sw_mark_next_record(uint64_t *at, uint64_t number)
+{
+	next_mark.at = at;
+	next_mark.number = number;
+}
 
 struct sw_event *
 sw_event_get(CUevent handle)
@@ -32,6 +45,8 @@ sw_event_complete(struct sw_work *work)
 		event->time_ns = sw_now_ns();
 	if (event->shared)
 		sw_shared_event_complete(event);
+	if (work->op.event.mark && !__atomic_load_n(&work->ctx->error, __ATOMIC_ACQUIRE) && !sw_output_waits())
+		__atomic_store_n(work->op.event.mark, work->op.event.number, __ATOMIC_RELEASE);
 }
 
 /* The handle and the context let go of it; work in flight may keep it. */
@@ -121,7 +136,7 @@ sw_cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned flags)
 		return result;
 	if (stream->ctx != event->ctx)
 		return CUDA_ERROR_INVALID_HANDLE;
-	struct sw_op op = { .kind = SW_OP_RECORD, .event = { event, flags } };
+	struct sw_op op = { .kind = SW_OP_RECORD, .event = { event, flags, next_mark.at, next_mark.number } };
 	result = sw_submit(stream, &op);
 	if (result == CUDA_SUCCESS && event->capture && !stream->capture)
 		sw_event_forget_capture(event); /* recorded anew, outside any capture */

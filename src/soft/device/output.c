@@ -21,6 +21,7 @@ static struct {
 	char *ring;
 	uint64_t size, limit;       /* of the ring; wanted for the next ring */
 	uint64_t head, used;        /* oldest byte; bytes */
+	bool waits;                 /* atomic: used is not 0 */
 } sw_output = { .lock = PTHREAD_MUTEX_INITIALIZER, .flush_lock = PTHREAD_MUTEX_INITIALIZER, .limit = SW_OUTPUT_DEFAULT };
 
 static void
@@ -71,6 +72,7 @@ sw_output_append(const char *text, size_t size)
 		ring_put(&length, sizeof length);
 		ring_put(text, length);
 	}
+	__atomic_store_n(&sw_output.waits, sw_output.used != 0, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&sw_output.lock);
 }
 
@@ -88,11 +90,18 @@ sw_output_flush(void)
 		ring_get(text + size, length);
 		size += length;
 	}
+	__atomic_store_n(&sw_output.waits, sw_output.used != 0, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&sw_output.lock);
 	if (size)
 		fwrite(text, 1, size, stdout);
 	free(text);
 	pthread_mutex_unlock(&sw_output.flush_lock);
+}
+
+bool
+sw_output_waits(void)
+{
+	return __atomic_load_n(&sw_output.waits, __ATOMIC_RELAXED);
 }
 
 /* A new size holds from the next printf on; what is in the ring is written out first. */
