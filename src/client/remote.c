@@ -524,11 +524,19 @@ may_keep(enum cuda_call_id call)
 	return !rm_failed() && !(asks_for_capture && rm_may_capture());
 }
 
+/* An answer that stays true. That a module has no such thing does too: libraries go through long lists of names. */
+static bool
+stays_true(enum cuda_call_id call, CUresult result)
+{
+	return result == CUDA_SUCCESS || (result == CUDA_ERROR_NOT_FOUND && (call == CALL_cuLibraryGetKernel || call == CALL_cuLibraryGetGlobal ||
+	                                  call == CALL_cuModuleGetFunction || call == CALL_cuModuleGetGlobal_v2));
+}
+
 static CUresult
 call_local(enum cuda_call_id call, const void *const *args)
 {
 	const struct rm_thread *thread = rm_thread();
-	uint8_t inputs[512];
+	uint8_t inputs[1024];
 	struct call_writer out = { .data = inputs, .size = sizeof(inputs) };
 	bool keeps = may_keep(call) && call_pack(&out, call, args) && !out.bad, is_known = false;
 	struct kept question = { .epoch = rm_epoch(call_descs[call].touches | CALL_TOUCHES_SETTING), .context = (uint64_t)(uintptr_t)fw_thread.ctx, .call = call,
@@ -555,7 +563,9 @@ call_local(enum cuda_call_id call, const void *const *args)
 	result = rm_ask(&r, &in);
 	if (r.answered) {
 		in.at = 0; /* call_unpack_reply() reads the result too */
-		struct kept *answer = keeps && result == CUDA_SUCCESS ? malloc(sizeof(*answer) + out.at + in.size) : NULL;
+		bool late = result != (CUresult)(int64_t)call_get_u64(&in); /* another call's */
+		in.at = 0;
+		struct kept *answer = keeps && stays_true(call, result) && !late ? malloc(sizeof(*answer) + out.at + in.size) : NULL;
 		if (answer) {
 			*answer = question;
 			answer->answer_size = (uint32_t)in.size;
