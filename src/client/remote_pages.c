@@ -47,7 +47,7 @@ struct area {
 	struct area *next;
 	uint64_t base, size;
 	uint8_t *view, *twin;  /* the second view; each page as it came */
-	uint8_t *state;        /* enum state, of each page */
+	uint8_t *state;        /* enum state, of each page; written with the lock held, and read in the handler of SIGSEGV without it */
 	uint8_t *wanted;       /* of each block: the program said that it will touch it all */
 	uint16_t *here;        /* of each block: pages that are HERE or WHOLE */
 	int file;
@@ -79,10 +79,29 @@ unsigned rm_pages_used;
 static struct area *
 find_area(uint64_t address)
 {
-	for (struct area *area = __atomic_load_n(&areas, __ATOMIC_ACQUIRE); area; area = area->next)
-		if (address - area->base < area->size)
+	for (struct area *area = __atomic_load_n(&areas, __ATOMIC_ACQUIRE); area; area = area->next) {
+		uint64_t size = __atomic_load_n(&area->size, __ATOMIC_ACQUIRE); /* before the base, which was written before it */
+		if (address - __atomic_load_n(&area->base, __ATOMIC_RELAXED) < size)
 			return area;
+	}
 	return NULL;
+}
+
+/* Without the lock. */
+static enum state
+state_at(const struct area *area, uint64_t address)
+{
+	uint64_t page = (address - __atomic_load_n(&area->base, __ATOMIC_RELAXED)) >> PAGE_BITS;
+
+	return (enum state)__atomic_load_n(&area->state[page], __ATOMIC_ACQUIRE);
+}
+
+/* Lock held. */
+static void
+put_states(struct area *area, uint64_t first, uint64_t count, enum state state)
+{
+	for (uint64_t n = first; n < first + count; n++)
+		__atomic_store_n(&area->state[n], (uint8_t)state, __ATOMIC_RELEASE);
 }
 
 /* ---- work that may not be done yet --------------------------------------------------------------------------------- */
@@ -193,7 +212,8 @@ open_all(void)
 				continue;
 			for (uint64_t n = 0; n < left; n += run) {
 				for (run = 0; n + run < left && area->state[first + n + run]; run++)
-					area->state[first + n + run] = HERE;
+					;
+				put_states(area, first + n, run, HERE);
 				struct uffdio_range range = { area->base + ((first + n) << PAGE_BITS), run << PAGE_BITS };
 				if (run && uffd < 0)
 					open_pages(area, first + n, run);
@@ -209,9 +229,9 @@ open_all(void)
 static void
 set_here(struct area *area, uint64_t first, uint64_t count, enum state state)
 {
+	put_states(area, first, count, state);
 	for (uint64_t n = first; n < first + count; n++) {
 		uint64_t block = n / BLOCK_PAGES;
-		area->state[n] = (uint8_t)state;
 		if (area->here[block]++)
 			continue;
 		if (block_count == block_room) {
@@ -434,7 +454,7 @@ take_block(struct outgoing *out, struct area *area, uint64_t block)
 		else
 			for (uint64_t page = n; page < n + run; page++)
 				put_changes(out, area, page);
-		memset(area->state + n, AWAY, run);
+		put_states(area, n, run, AWAY);
 	}
 	madvise(area->twin + (first << PAGE_BITS), left << PAGE_BITS, MADV_DONTNEED);
 	area->here[block] = 0;
@@ -454,7 +474,7 @@ take_all(bool await)
 		for (size_t n = 0; n < fresh_count; n++) /* the device may write them now */
 			for (uint64_t page = fresh[n].first; page < fresh[n].end; page++)
 				if (fresh[n].area->state[page] == FRESH)
-					fresh[n].area->state[page] = AWAY;
+					put_states(fresh[n].area, page, 1, AWAY);
 		fresh_count = 0;
 		send_runs(&out);
 		if (!wire_alive(rm_link()))
@@ -532,7 +552,7 @@ on_fault(int number, siginfo_t *info, void *context)
 		errno = error;
 		return;
 	}
-	if (!area || to < 0 || __atomic_load_n(&area->state[(address - area->base) >> PAGE_BITS], __ATOMIC_ACQUIRE) == NONE) {
+	if (!area || to < 0 || state_at(area, address) == NONE) {
 		pass_on(number, info, context);
 		return;
 	}
@@ -739,7 +759,7 @@ forget_pages(struct area *area, uint64_t first, uint64_t count)
 	for (uint64_t page = first; page < first + count; page++)
 		if (area->state[page] == HERE || area->state[page] == WHOLE)
 			area->here[page / BLOCK_PAGES]--;
-	memset(area->state + first, NONE, count);
+	put_states(area, first, count, NONE);
 	for (size_t n = 0; n < block_count;)
 		if (blocks[n].area == area && !area->here[blocks[n].number])
 			blocks[n] = blocks[--block_count];
@@ -830,7 +850,7 @@ rm_pages_map(uint64_t base, uint64_t size)
 	bool good = at != MAP_FAILED && (uffd < 0 || is_lost || ioctl(uffd, UFFDIO_REGISTER, &claim) == 0);
 	if (good) {
 		madvise(at, size, MADV_DONTFORK); /* what a child wrote would be this process's */
-		memset(area->state + ((base - area->base) >> PAGE_BITS), is_lost ? HERE : AWAY, size >> PAGE_BITS);
+		put_states(area, (base - area->base) >> PAGE_BITS, size >> PAGE_BITS, is_lost ? HERE : AWAY);
 	}
 	pthread_mutex_unlock(&lock);
 	return good;
@@ -860,7 +880,7 @@ add_fresh(struct area *area, uint64_t from, uint64_t to)
 
 	for (uint64_t n = from >> PAGE_BITS; n < (to + PAGE - 1) >> PAGE_BITS; n++)
 		if (area->state[n] == HERE) /* what it held when it came is not what the device has now */
-			area->state[n] = WHOLE;
+			put_states(area, n, 1, WHOLE);
 	if (fresh_count == fresh_room) {
 		struct fresh *more = realloc(fresh, (fresh_room * 2 + 64) * sizeof(*fresh));
 		fresh = more ? more : fresh;
@@ -871,7 +891,7 @@ add_fresh(struct area *area, uint64_t from, uint64_t to)
 	fresh[fresh_count++] = (struct fresh){ area, first, end };
 	for (uint64_t n = first; n < end; n++)
 		if (area->state[n] == AWAY)
-			area->state[n] = FRESH;
+			put_states(area, n, 1, FRESH);
 	__atomic_store_n(&here, 1, __ATOMIC_SEQ_CST);
 }
 
