@@ -252,19 +252,17 @@ CUresult rm_bulk_in(bool async, uint64_t dst, const void *src, size_t size, CUst
 CUresult rm_bulk_out(bool async, void *dst, uint64_t src, size_t size, CUstream stream);
 
 /*
- * Addresses where neither process is likely to have anything: far from what kernels and loaders use. ThreadSanitizer allows little: there pinned
- * memory has a range of its own, as the other one is too small for both.
+ * Addresses where neither process is likely to have anything, far from what kernels and loaders use; and how many of them managed memory may
+ * have, which is what the software GPU asks for. ThreadSanitizer allows only the upper end, where there is room for little.
  */
 #ifdef __SANITIZE_THREAD__
 #define RM_EMPTY_BASE 0x7e8000000000u
 #define RM_EMPTY_SIZE 0x008000000000u
-#define RM_PINNED_BASE 0x550000000000u
-#define RM_PINNED_SIZE 0x005000000000u
+#define RM_SPACE_BYTES ((uint64_t)1 << 35)
 #else
 #define RM_EMPTY_BASE 0x200000000000u
 #define RM_EMPTY_SIZE 0x200000000000u
-#define RM_PINNED_BASE RM_EMPTY_BASE
-#define RM_PINNED_SIZE RM_EMPTY_SIZE
+#define RM_SPACE_BYTES ((uint64_t)1 << 39)
 #endif
 
 /* remote_managed.c: before the hello, ranges of addresses that are free here; after the answer, which one the device lies in. */

@@ -531,7 +531,7 @@ unlikely_address(void)
 
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		random = (uint64_t)(uintptr_t)&random * 0x9e3779b97f4a7c15u;
-	return (void *)(uintptr_t)(RM_PINNED_BASE + (random % RM_PINNED_SIZE & ~0x1fffffull));
+	return (void *)(uintptr_t)(RM_EMPTY_BASE + (random % RM_EMPTY_SIZE & ~0x1fffffull));
 }
 
 /* Memory at an address that is free in both processes. */

@@ -25,7 +25,6 @@
 #include "base/thread.h"
 #include "client/remote.h"
 
-#define SPACE_BYTES ((uint64_t)1 << 39) /* what the software GPU asks for */
 #define SPACE_LEAST ((uint64_t)1 << 33)
 #define GRANULE_BITS 21 /* of the software GPU's mappings: allocations that share one are mapped and unmapped together */
 #define GRANULE ((uint64_t)1 << GRANULE_BITS)
@@ -81,7 +80,7 @@ rm_spaces_reserve(struct session_space spaces[SESSION_SPACES])
 {
 	for (unsigned n = 0; n < SESSION_SPACES; n++) {
 		spaces[n] = (struct session_space){ 0 };
-		for (uint64_t size = SPACE_BYTES; size >= SPACE_LEAST && !spaces[n].size; size /= 4) {
+		for (uint64_t size = RM_SPACE_BYTES; size >= SPACE_LEAST && !spaces[n].size; size /= 4) {
 			void *hint = (void *)(uintptr_t)candidate(n);
 			void *at = mmap(hint, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 			if (at == hint)

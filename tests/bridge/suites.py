@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """
-The suites of the software GPU, each through a server: over unix and over TCP, the same tests that run in process.
+The suites of the software GPU, each through a server: over unix, TCP and TLS, the same tests that run in process.
 
-    suites.py --build BUILD [--all] [--kinds unix,tcp] [SUITE ...]
+    suites.py --build BUILD [--all] [--kinds unix,tcp,tls] [SUITE ...]
 
 Prints TAP, one line a suite and kind, and a skip for each test that cannot be right there, with the reason. Without --all the forms of PTX
-instructions are a sample, as they take minutes. A test that is skipped here and passes all the same is told, not hidden.
+instructions are a sample, as they take minutes; TLS, which carries the bytes as TCP does, has to be asked for. A test that is skipped here and passes all the same is told, not hidden.
 """
 import argparse
 import glob
@@ -98,7 +98,8 @@ def run_suite(suite, kind, address, build):
     plan = [int(m.group(1)) for m in (re.match(r"1\.\.(\d+)", l) for l in lines) if m]
     passed = [l.split(" - ", 1)[-1] for l in lines if l.startswith("ok ")]
     failed = [l.split(" - ", 1)[-1] for l in lines if l.startswith("not ok ")]
-    excused = {test: reason for (name, test), (kinds, reason) in NOT_HERE.items() if name == suite.name and kind in kinds.split()}
+    like = "tcp" if kind == "tls" else kind
+    excused = {test: reason for (name, test), (kinds, reason) in NOT_HERE.items() if name == suite.name and like in kinds.split()}
     bad = [f for f in failed if f not in excused]
     whole = plan and plan[0] == len(passed) + len(failed)
     say(whole and not bad and (passed or failed), "%s: %s, %d tests" % (kind, suite.name, len(passed)), "%d of %s told" % (len(passed) + len(failed), plan),
@@ -106,6 +107,29 @@ def run_suite(suite, kind, address, build):
     for test, reason in excused.items():
         note = " (it passes now)" if test in passed else "" if test in failed else " (it did not run)"
         say(True, "%s: %s %s # SKIP %s%s" % (kind, suite.name, test, reason, note))
+
+
+def through(build, addresses, chosen, *options):
+    """Suites whose device is the same, through one server."""
+    if not addresses:
+        return
+    cc, mem = chosen[0].device
+    if "tls" in addresses:
+        os.environ["FARWARP_TOKEN"] = "right"
+    server = run.Server(build, list(addresses.values()), "--cc", cc, "--mem", mem, *options)
+    if "tls" in addresses:
+        if "built without TLS" in server.text() or "needs OpenSSL" in server.text():
+            say(True, "tls # SKIP %s" % server.text().strip())
+            return
+        pin = re.search(r"FARWARP_TLS_PIN=(\S+)", server.text())
+        os.environ["FARWARP_TLS_PIN"] = pin.group(1) if pin else "none was printed"
+    for kind, address in addresses.items():
+        for suite in chosen:
+            run_suite(suite, kind, address, build)
+    say(run.until(lambda: not server.workers(), 5), "all workers of the server at %s, %s have ended" % (cc, mem), server.workers())
+    say(server.stop() == 0, "the server at %s, %s ends" % (cc, mem), server.text()[-300:])
+    for name in ("FARWARP_TOKEN", "FARWARP_TLS_PIN"):
+        os.environ.pop(name, None)
 
 
 def main():
@@ -119,16 +143,14 @@ def main():
     for name in ("FARWARP_SERVER", "FARWARP_TOKEN", "FARWARP_DEVICE", "FARWARP_LOG", "FARWARP_SOFT_CC"):
         os.environ.pop(name, None)
     chosen = [s for s in suites(options.all) if not options.names or s.name in options.names]
+    kinds = options.kinds.split(",")
     with tempfile.TemporaryDirectory() as folder:
-        for cc, mem in sorted({s.device for s in chosen}):
-            addresses = {"unix": "unix:%s/%s-%s" % (folder, cc, mem), "tcp": "tcp:127.0.0.1:%d" % run.free_port()}
-            server = run.Server(build, list(addresses.values()), "--cc", cc, "--mem", mem)
-            for kind in options.kinds.split(","):
-                for suite in chosen:
-                    if suite.device == (cc, mem):
-                        run_suite(suite, kind, addresses[kind], build)
-            say(run.until(lambda: not server.workers(), 5), "all workers of the server at %s, %s have ended" % (cc, mem), server.workers())
-            say(server.stop() == 0, "the server at %s, %s ends" % (cc, mem), server.text()[-300:])
+        for device in sorted({s.device for s in chosen}):
+            here = [s for s in chosen if s.device == device]
+            plain = {"unix": "unix:%s/%s-%s" % (folder, *device), "tcp": "tcp:127.0.0.1:%d" % run.free_port()}
+            through(build, {kind: plain[kind] for kind in kinds if kind in plain}, here)
+            if "tls" in kinds:
+                through(build, {"tls": "tls:127.0.0.1:%d" % run.free_port()}, here, "--self-signed", os.path.join(folder, "own"))
     # These need a process without a server: the device's insides, a device that computes nothing, the runtime of CUDA 11.
     for name, reason in (("marks", "compares the device's own table"), ("client parts", "is linked to a device of its own"),
                          ("exec, builtin, parse, image", "know no driver API"), ("runtimes", "loads a runtime, without a device")):
