@@ -23,8 +23,8 @@ static __thread struct rm_thread *mine __attribute__((tls_model("initial-exec"))
 static uint64_t tickets __attribute__((aligned(128))); /* atomic */
 uint64_t rm_epochs[CALL_TOUCHES_KINDS];
 static uint64_t heard __attribute__((aligned(128))); /* atomic */
-static bool strict, closed, failed; /* failed: atomic */
-static bool printed; /* atomic */
+static bool strict;
+static bool closed, failed, printed; /* atomic */
 static bool chosen; /* the worker has obeyed CUDA_VISIBLE_DEVICES */
 static bool keeps_images; /* the server may be told the names of images */
 static uint8_t image_nonce[SESSION_NONCE];
@@ -66,18 +66,25 @@ rm_has_printed(void)
 	return __atomic_load_n(&printed, __ATOMIC_RELAXED);
 }
 
+/* The program is past its end, or is the child of a fork: nothing may be told to the server. */
+static bool
+is_closed(void)
+{
+	return __atomic_load_n(&closed, __ATOMIC_ACQUIRE);
+}
+
 CUresult
 rm_lost(void)
 {
 	static bool said;
 
-	if (wire_alive(link_) && !closed && !mine) {
+	if (wire_alive(link_) && !is_closed() && !mine) {
 		fw_warn_once("client", "a thread gets no channel to the server: out of memory or descriptors");
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	if (!closed)
+	if (!is_closed())
 		wire_kill(link_, "it ended a channel");
-	if (!closed && !__atomic_exchange_n(&said, true, __ATOMIC_RELAXED))
+	if (!is_closed() && !__atomic_exchange_n(&said, true, __ATOMIC_RELAXED))
 		fw_error("client", "the server %s is lost: %s; all that this process had on its GPU is gone", server, wire_reason(link_));
 	return CUDA_ERROR_DEVICE_UNAVAILABLE;
 }
@@ -94,7 +101,7 @@ end_thread(void *argument)
 {
 	struct rm_thread *thread = argument;
 
-	if (!closed)
+	if (!is_closed())
 		wire_channel_close(thread->channel);
 	free(thread);
 }
@@ -104,7 +111,7 @@ rm_thread(void)
 {
 	if (__builtin_expect(mine != NULL, 1))
 		return mine;
-	struct rm_thread *thread = closed ? NULL : calloc(1, sizeof(*thread));
+	struct rm_thread *thread = is_closed() ? NULL : calloc(1, sizeof(*thread));
 	if (thread && !(thread->channel = wire_channel_open(link_))) {
 		free(thread);
 		thread = NULL;
@@ -1032,7 +1039,7 @@ rm_close(void)
 		rm_begin(&r, SESSION_FLUSH, 0);
 		rm_do(&r);
 	}
-	closed = true;
+	__atomic_store_n(&closed, true, __ATOMIC_RELEASE);
 }
 
 void
@@ -1041,7 +1048,7 @@ rm_after_fork(void)
 	rm_host_after_fork();
 	rm_stock_after_fork();
 	rm_event_after_fork();
-	closed = true;
+	__atomic_store_n(&closed, true, __ATOMIC_RELEASE);
 	mine = NULL;
 	wire_after_fork(link_);
 }
