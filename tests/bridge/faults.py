@@ -60,6 +60,7 @@ class Server(bridge.Server):
     def __init__(self, build, addresses, limits=None, **environment):
         self.limits = limits
         super().__init__(build, addresses, **environment)
+        self.patience = (2 + MARGIN) * sanitizer.times_slower(build)
         self.at_rest = self.holds()
 
     def start(self, command, environment):
@@ -72,7 +73,7 @@ class Server(bridge.Server):
     def clean(self, others=0):
         """Whether it holds nothing but `others` workers more than when it began; waits a moment for that."""
         want = (self.at_rest[0], self.at_rest[1] + others, self.at_rest[2])
-        return until(lambda: self.process.poll() is None and self.holds() == want, 2 + MARGIN)
+        return until(lambda: self.process.poll() is None and self.holds() == want, self.patience)
 
 
 class Client:

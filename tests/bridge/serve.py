@@ -52,7 +52,9 @@ class Server:
         line = (command or []) + [os.path.join(BUILD, "farwarp"), "serve", "--backend", "soft", "--mem", "256M", *options]
         if listen:
             line += ["--listen", self.address]
-        self.process = subprocess.Popen(line, stderr=self.log, stdout=self.log, pass_fds=pass_fds, env=environment(**settings))
+        settings = environment(**settings)
+        settings.pop("LD_PRELOAD", None)  # farwarp has its sanitizer built in, and a shell before it does not bear one
+        self.process = subprocess.Popen(line, stderr=self.log, stdout=self.log, pass_fds=pass_fds, env=settings)
         until(lambda: "listening" in self.text() or self.process.poll() is not None)
 
     def text(self):
