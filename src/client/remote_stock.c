@@ -304,6 +304,17 @@ rm_cuStreamCreateWithPriority(CUstream *phStream, unsigned flags, int priority)
 
 /* ---- the end ----------------------------------------------------------------------------------------------------------- */
 
+/* With the lock held. A driver gives handles again: one that has ended for the program may be that of an object in stock. */
+static bool
+is_in_stock(uint64_t handle)
+{
+	for (const struct sort *s = sorts; s < sorts + SORTS; s++)
+		for (uint32_t n = 0; n < s->count; n++)
+			if (s->handles[n] == handle)
+				return true;
+	return false;
+}
+
 /* An object's end: nothing can be wrong with that of one that is known, and that the current context has. */
 static CUresult
 destroy(enum cuda_call_id call, enum rm_object_kind kind, uint64_t handle)
@@ -312,11 +323,14 @@ destroy(enum cuda_call_id call, enum rm_object_kind kind, uint64_t handle)
 	struct rm_request r;
 
 	pthread_mutex_lock(&lock);
+	bool spare = is_in_stock(handle);
 	struct rm_object *o = rm_object_find(kind, (const void *)(uintptr_t)handle);
 	bool known = o && o->context == (uint64_t)(uintptr_t)fw_thread.ctx && rm_objects_count();
 	if (known)
 		forget(o);
 	pthread_mutex_unlock(&lock);
+	if (spare)
+		return CUDA_ERROR_INVALID_HANDLE;
 	if (known) {
 		rm_ended(call);
 		rm_begin(&r, (uint16_t)call, call_pack_bound(call, args));

@@ -28,7 +28,8 @@ static const struct serving {
 	SERVING(cuMemPoolImportFromShareableHandle) SERVING(cuOccupancyMaxPotentialClusterSize) SERVING(cuOccupancyMaxActiveClusters)
 	SERVING(cuLaunchKernel) SERVING(cuModuleLoadDataEx) SERVING(cuLibraryLoadData) SERVING(cuLibraryGetUnifiedFunction)
 #undef SERVING
-	{ (enum cuda_call_id)SESSION_STOCK, sv_serve_stock },
+	{ (enum cuda_call_id)SESSION_STOCK, sv_serve_stock }, { (enum cuda_call_id)SESSION_MARKS, sv_serve_marks },
+	{ (enum cuda_call_id)SESSION_RECORD, sv_serve_record },
 };
 #define SERVINGS (sizeof(servings) / sizeof(servings[0]))
 

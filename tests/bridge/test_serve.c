@@ -278,6 +278,30 @@ TEST(managed_pages)
 	munmap(pages, 12288);
 }
 
+TEST(marks)
+{
+	struct session_marks marks = { .tag = 12345 }; /* under which nothing came */
+	struct session_record mark = { .event = 1, .number = 1, .slot = 1 };
+	CUresult result;
+
+	call_put(begin(), &mark, sizeof(mark));
+	CHECK(!serving_run(serving_of((enum cuda_call_id)SESSION_RECORD), record, out.at, &result)); /* there are none */
+	call_put(begin(), &marks, sizeof(marks));
+	check_cuts((enum cuda_call_id)SESSION_MARKS, CUDA_ERROR_INVALID_VALUE);
+	marks.tag = 0;
+	call_put(begin(), &marks, sizeof(marks));
+	check_cuts((enum cuda_call_id)SESSION_MARKS, CUDA_SUCCESS);
+	check_cuts((enum cuda_call_id)SESSION_MARKS, CUDA_ERROR_INVALID_VALUE); /* once */
+	call_put(begin(), &mark, sizeof(mark));
+	check_cuts((enum cuda_call_id)SESSION_RECORD, CUDA_SUCCESS);
+	static const uint32_t outside[] = { SESSION_MARKS_COUNT, SESSION_MARKS_COUNT + 1, UINT32_MAX };
+	for (unsigned n = 0; n < 3; n++) {
+		mark.slot = outside[n];
+		call_put(begin(), &mark, sizeof(mark));
+		CHECK(!serving_run(serving_of((enum cuda_call_id)SESSION_RECORD), record, out.at, &result));
+	}
+}
+
 /* Numbers of all sizes in all places; what is not a call is refused, what is one is served, nothing else happens. */
 TEST(random_records)
 {
