@@ -63,6 +63,7 @@ struct session_space {
 	uint64_t base, size; /* size 0: none */
 };
 #define SESSION_SPACES 4
+#define SESSION_USED 8 /* ranges where the client has memory */
 #define SESSION_AVOIDED_MAX 16 /* ranges of SESSION_MANAGED_ALLOC */
 
 /* What hello and welcome begin with in every version, so that two that differ can tell each other. */
@@ -85,6 +86,7 @@ struct session_hello {
 	char token[128];                    /* of the lease, NUL-terminated, or empty */
 	char visible[SESSION_VISIBLE_MAX];  /* NUL-terminated */
 	struct session_space spaces[SESSION_SPACES]; /* the client has reserved them until it knows which one is taken */
+	struct session_space used[SESSION_USED]; /* where it has memory, which it may register: kept free by the worker as far as it can */
 };
 
 enum {

@@ -1007,6 +1007,7 @@ rm_open(const char *text, const struct cuda_ops **ops)
 	hello.flags = (visible ? SESSION_HELLO_VISIBLE : 0) | (is_set("CUDA_LAUNCH_BLOCKING", "1") ? SESSION_HELLO_BLOCKING : 0) |
 	              (is_set("CUDA_MODULE_LOADING", "EAGER") ? SESSION_HELLO_EAGER : 0) |
 	              (is_set("CUDA_DISABLE_PTX_JIT", "1") || is_set("CUDA_DISABLE_JIT", "1") ? SESSION_HELLO_NO_JIT : 0);
+	rm_layout(hello.used);
 	rm_spaces_reserve(hello.spaces);
 	link_ = wire_connect(&address, &hello, sizeof(hello), reply, &size, CONNECT_MS, error);
 	CUresult result = size ? read_welcome(&hello.version, reply, size, &space) : CUDA_SUCCESS;

@@ -265,6 +265,9 @@ CUresult rm_bulk_out(bool async, void *dst, uint64_t src, size_t size, CUstream 
 #define RM_SPACE_BYTES ((uint64_t)1 << 39)
 #endif
 
+/* remote_layout.c: where this process has memory. */
+void rm_layout(struct session_space used[SESSION_USED]);
+
 /* remote_managed.c: before the hello, ranges of addresses that are free here; after the answer, which one the device lies in. */
 void rm_spaces_reserve(struct session_space spaces[SESSION_SPACES]);
 void rm_spaces_settle(const struct session_space spaces[SESSION_SPACES], const struct session_space *taken);

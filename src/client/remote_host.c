@@ -269,8 +269,11 @@ look(uintptr_t from, uintptr_t to, uint64_t offset)
 static struct frozen {
 	uintptr_t from, to;
 	uint64_t until; /* 0: still frozen */
-} frozen[8];            /* atomic members */
+} frozen[64];           /* atomic members */
 static unsigned frozen_next;
+static __thread struct {
+	uint64_t address, until;
+} repeated __attribute__((tls_model("initial-exec"))); /* the last fault that came too late */
 
 static uint64_t
 now(void)
@@ -284,6 +287,8 @@ now(void)
 bool
 rm_host_replacing(uint64_t address)
 {
+	uint64_t thawed = 0; /* last */
+
 	for (unsigned n = 0; n < sizeof(frozen) / sizeof(frozen[0]); n++) {
 		struct frozen *f = &frozen[n];
 		if (address < __atomic_load_n(&f->from, __ATOMIC_ACQUIRE) || address >= __atomic_load_n(&f->to, __ATOMIC_ACQUIRE))
@@ -291,10 +296,15 @@ rm_host_replacing(uint64_t address)
 		uint64_t until;
 		while (!(until = __atomic_load_n(&f->until, __ATOMIC_ACQUIRE)))
 			sched_yield();
-		if (now() < until)
-			return true;
+		thawed = until > thawed ? until : thawed;
 	}
-	return false;
+	if (thawed && now() < thawed)
+		return true;
+	if (!thawed || (repeated.address == address && repeated.until == thawed))
+		return false;
+	repeated.address = address; /* a thread may run long after its fault: once more, to see */
+	repeated.until = thawed;
+	return true;
 }
 
 static struct frozen *

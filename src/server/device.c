@@ -139,6 +139,7 @@ sv_device_open(const struct sv_options *options, const struct session_hello *hel
 		snprintf(welcome->text, sizeof(welcome->text), "the server is out of memory or descriptors");
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
+	sv_addresses_keep(hello->used);
 	CUresult result = native ? open_native(options, hello, welcome, ops) : open_soft(hello, welcome, ops);
 	if (result == CUDA_SUCCESS && !welcome->space.size)
 		*ops = sv_managed_watch(*ops);

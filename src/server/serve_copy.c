@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -122,6 +123,81 @@ sv_memory_covers(uint64_t address, uint64_t size)
 	return !size;
 }
 
+/* ---- addresses for it ---------------------------------------------------------------------------------------------- */
+
+#define KEPT 128
+
+/* Where this process has nothing but the client's pieces, and a reservation around them. */
+static struct session_space kept[KEPT]; /* written before there are threads */
+static unsigned kept_count;
+
+static void *
+reserve(uint64_t base, uint64_t size, int how)
+{
+	return mmap((void *)(uintptr_t)base, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | how, -1, 0);
+}
+
+static void
+keep(uint64_t base, uint64_t end)
+{
+	void *at = base < end && kept_count < KEPT ? reserve(base, end - base, MAP_FIXED_NOREPLACE) : MAP_FAILED;
+
+	if (at == (void *)(uintptr_t)base)
+		kept[kept_count++] = (struct session_space){ base, end - base };
+	else if (at != MAP_FAILED)
+		munmap(at, end - base); /* a kernel that does not know the flag */
+}
+
+/* What lies between this process's own mappings, of which there are few as yet. */
+void
+sv_addresses_keep(const struct session_space used[SESSION_USED])
+{
+	static struct session_space own[1024];
+	unsigned count = 0;
+	unsigned long low, high;
+	char line[512];
+	FILE *maps = fopen("/proc/self/maps", "re");
+
+	while (maps && count < 1024 && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx", &low, &high) == 2)
+			own[count++] = (struct session_space){ low, high - low };
+	if (maps)
+		fclose(maps);
+	for (unsigned n = 0; n < SESSION_USED && count && count < 1024; n++) {
+		uint64_t at = used[n].base, end = used[n].base + used[n].size;
+		if (at & 4095 || used[n].size & 4095 || !at || end < at || end > (uint64_t)1 << 47)
+			continue;
+		for (unsigned k = 0; k < count && at < end; k++) {
+			if (own[k].base >= end || own[k].base + own[k].size <= at)
+				continue;
+			keep(at, own[k].base);
+			at = own[k].base + own[k].size;
+		}
+		keep(at, end);
+	}
+}
+
+static bool
+is_kept(uint64_t address, uint64_t size)
+{
+	for (unsigned n = 0; n < kept_count; n++)
+		if (address >= kept[n].base && address - kept[n].base < kept[n].size && size <= kept[n].size - (address - kept[n].base))
+			return true;
+	return false;
+}
+
+/* With the lock held. */
+static bool
+has_piece(uint64_t address, uint64_t size)
+{
+	for (const struct shared *piece = all_shared; piece; piece = piece->next)
+		if (address < piece->address + piece->size && piece->address < address + size)
+			return true;
+	return false;
+}
+
+/* ---- pieces -------------------------------------------------------------------------------------------------------- */
+
 static int host_file = -1; /* what pieces are of; guarded by lock */
 
 static CUresult
@@ -150,22 +226,23 @@ map_piece(const struct session_memory *memory)
 
 	if (!shared)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	if (closed)
-		at = mmap(hint, memory->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-	else if (memory->value <= INT64_MAX - memory->size) /* behind the end of the file nothing can be touched: that ends this worker */
-		at = mmap(hint, memory->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, host_file, (off_t)memory->value);
-	if (at != hint) {
-		if (at != MAP_FAILED)
-			munmap(at, memory->size); /* a kernel that does not know the flag */
-		free(shared);
-		return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED; /* the address is taken here: the client tries another */
-	}
-	*shared = (struct shared){ .address = memory->address, .size = memory->size, .open = !closed };
 	pthread_mutex_lock(&lock);
-	shared->next = all_shared;
-	all_shared = shared;
+	int how = is_kept(memory->address, memory->size) && !has_piece(memory->address, memory->size) ? MAP_FIXED : MAP_FIXED_NOREPLACE;
+	if (closed)
+		at = reserve(memory->address, memory->size, how);
+	else if (memory->value <= INT64_MAX - memory->size) /* behind the end of the file nothing can be touched: that ends this worker */
+		at = mmap(hint, memory->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | how, host_file, (off_t)memory->value);
+	if (at == hint) {
+		*shared = (struct shared){ .next = all_shared, .address = memory->address, .size = memory->size, .open = !closed };
+		all_shared = shared;
+	}
 	pthread_mutex_unlock(&lock);
-	return CUDA_SUCCESS;
+	if (at == hint)
+		return CUDA_SUCCESS;
+	if (at != MAP_FAILED)
+		munmap(at, memory->size); /* a kernel that does not know the flag */
+	free(shared);
+	return CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED; /* the address is taken here: the client tries another */
 }
 
 static bool
@@ -193,7 +270,10 @@ change_piece(const struct session_memory *memory)
 			shared->open |= result == CUDA_SUCCESS;
 		} else if (!is_registered(shared)) { /* else kernels that run may be there */
 			*found = shared->next;
-			munmap(at, memory->size);
+			if (is_kept(memory->address, memory->size))
+				reserve(memory->address, memory->size, MAP_FIXED);
+			else
+				munmap(at, memory->size);
 			free(shared);
 			result = CUDA_SUCCESS;
 		}

@@ -178,6 +178,8 @@ CUresult sv_stage_add(struct sv_call *call, CUgraphNode *node, CUgraph graph, co
 bool sv_stage_set(struct sv_call *call, CUgraphExec exec, CUgraphNode node, const CUDA_MEMCPY3D *given, CUcontext ctx, CUresult *result);
 /* The node of a copy into the graph that a stream is captured into; false: it is none, or no side has to be fetched or sent. */
 bool sv_stage_capture(struct sv_call *call, CUstream stream, const CUDA_MEMCPY3D *c, CUresult *result);
+/* Keeps what is free of these ranges for memory that the client registers; before the device is opened, which may take it. */
+void sv_addresses_keep(const struct session_space used[SESSION_USED]);
 /* Whether the range is host memory that the client told of. */
 bool sv_memory_covers(uint64_t address, uint64_t size);
 

@@ -25,8 +25,6 @@ NOT_HERE = {kind: {"launch": {"clusters", "threads_appear_when_needed"}, "memory
 for network in ("tcp", "tls", "vsock"):
     NOT_HERE[network]["stream"] = {"memory_operations"}
     NOT_HERE[network]["memory"] |= {"virtual_memory"}
-# The driver of the native backend chooses its own addresses, which may be those of memory that the program registers: kernels do not reach that then.
-NOT_NATIVE = {"managed": {"registered_model", "registered_neighbours", "registered_refused"}}
 results = []
 
 
@@ -127,7 +125,7 @@ def tap(build, program, environment, *arguments):
 
 
 def not_here(kind, suite):
-    return NOT_HERE[kind].get(suite, set()) | (NOT_NATIVE.get(suite, set()) if Server.native else set())
+    return NOT_HERE[kind].get(suite, set())
 
 
 def programs(build, kind, address, here):

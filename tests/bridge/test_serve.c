@@ -193,6 +193,60 @@ TEST(stock)
 	}
 }
 
+/* ---- addresses for what the client registers ---- */
+
+static CUresult
+memory(enum session_memory_action action, uint64_t address, uint64_t size)
+{
+	static const struct serving serving = { (enum cuda_call_id)SESSION_MEMORY, sv_serve_memory };
+	struct session_memory m = { action, address, size, SESSION_MEMORY_CLOSED, 0 };
+	CUresult result = CUDA_ERROR_UNKNOWN;
+
+	call_put(begin(), &m, sizeof(m));
+	CHECK(serving_run(&serving, record, out.at, &result));
+	return result;
+}
+
+static bool
+is_free(uint64_t address)
+{
+	void *at = mmap((void *)(uintptr_t)address, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (at != MAP_FAILED)
+		munmap(at, 4096);
+	return at == (void *)(uintptr_t)address;
+}
+
+TEST(addresses_kept)
+{
+	const uint64_t part = 1 << 20;
+	uint8_t *whole = mmap(NULL, 8 * part, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t base = (uint64_t)(uintptr_t)whole;
+
+	/* Mine lies in the middle of what the client says. What it says else is nonsense. */
+	munmap(whole, 3 * part);
+	munmap(whole + 4 * part, 4 * part);
+	whole[3 * part] = 77;
+	sv_addresses_keep((struct session_space[SESSION_USED]){ { base, 8 * part }, { base + 1, part }, { UINT64_MAX - 4095, 8192 },
+		{ 4096, UINT64_MAX - 4095 }, { 0, part }, { 1ull << 46, 1ull << 47 }, { base + 4096, 0 } });
+	CHECK(!is_free(base) && !is_free(base + 3 * part - 4096) && !is_free(base + 4 * part) && !is_free(base + 8 * part - 4096));
+	CHECK_INT(memory(SESSION_MEMORY_MAP, base + part, part), CUDA_SUCCESS);
+	CHECK_INT(memory(SESSION_MEMORY_MAP, base + part, part), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+	CHECK_INT(memory(SESSION_MEMORY_MAP, base + 2 * part - 4096, 8192), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+	CHECK_INT(memory(SESSION_MEMORY_MAP, base + 3 * part, 4096), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+	CHECK_INT(memory(SESSION_MEMORY_MAP, base + 3 * part - 4096, 8192), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+	CHECK_INT(memory(SESSION_MEMORY_MAP, base + 4 * part, 4 * part), CUDA_SUCCESS);
+	CHECK_INT(memory(SESSION_MEMORY_OPEN, base + 4 * part, 4 * part), CUDA_SUCCESS);
+	whole[4 * part] = 1;
+	CHECK_INT(memory(SESSION_MEMORY_UNMAP, base + 3 * part, part), CUDA_ERROR_INVALID_VALUE);
+	CHECK_INT(memory(SESSION_MEMORY_UNMAP, base + part, part), CUDA_SUCCESS);
+	CHECK_INT(memory(SESSION_MEMORY_UNMAP, base + 4 * part, 4 * part), CUDA_SUCCESS);
+	CHECK(!is_free(base + part) && !is_free(base + 4 * part)); /* kept for the next one */
+	CHECK_INT(memory(SESSION_MEMORY_MAP, base, 3 * part), CUDA_SUCCESS);
+	CHECK_INT(memory(SESSION_MEMORY_UNMAP, base, 3 * part), CUDA_SUCCESS);
+	CHECK_INT(whole[3 * part], 77);
+}
+
 /* ---- managed memory of a device that chooses its addresses ---- */
 
 static uint8_t *pages;                   /* what it has: two pages with one of this process between them */

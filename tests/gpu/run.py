@@ -28,9 +28,7 @@ GOLDEN = ("memory", "atomics", "warp", "barriers", "calls", "control_flow", "shf
 # What asks for the software GPU itself: its size, its threads, its options, its messages.
 SOFT_ONLY = {"memory": {"accounting"}, "launch": {"clusters", "threads_appear_when_needed"}}
 # What a driver behind a server does not do: see "Behind a real driver" in docs/bridge.md.
-NOT_THERE = {"memory": {"host_memory"}, "managed": {"registered_model", "registered_neighbours", "registered_refused"}}
-NOT_OVER = {"unix": NOT_THERE,
-            "tcp": dict(NOT_THERE, memory=NOT_THERE["memory"] | {"virtual_memory"}, stream={"memory_operations"}, ipc={"pool", "virtual_memory"})}
+NOT_OVER = {"unix": {}, "tcp": {"memory": {"virtual_memory"}, "stream": {"memory_operations"}, "ipc": {"pool", "virtual_memory"}}}
 TORCH = ("gpt", "conv", "compile", "graphs", "generate")
 TORCH_ROUNDS = 3     # native and behind the server in turn
 TORCH_RATIO = 0.97   # of native speed
