@@ -139,8 +139,11 @@ sv_device_open(const struct sv_options *options, const struct session_hello *hel
 		snprintf(welcome->text, sizeof(welcome->text), "the server is out of memory or descriptors");
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	}
-	sv_addresses_keep(hello->used);
+	if (native)
+		sv_addresses_keep(hello->used);
 	CUresult result = native ? open_native(options, hello, welcome, ops) : open_soft(hello, welcome, ops);
+	if (!native) /* which lies where the client has nothing */
+		sv_addresses_keep(hello->used);
 	if (result == CUDA_SUCCESS && !welcome->space.size)
 		*ops = sv_managed_watch(*ops);
 	if (result == CUDA_SUCCESS && native)
