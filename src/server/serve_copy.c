@@ -16,6 +16,7 @@
 
 /* ---- shared host memory -------------------------------------------------------------------------------------------- */
 
+#define LOWEST 65536 /* what clients may have mapped: a null pointer stays one, even where this process could map it */
 #define ARRIVALS 64 /* memory that came and was not asked for yet: more is a client that does not speak the protocol */
 
 struct arrival {
@@ -228,7 +229,9 @@ map_piece(const struct session_memory *memory)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	pthread_mutex_lock(&lock);
 	int how = is_kept(memory->address, memory->size) && !has_piece(memory->address, memory->size) ? MAP_FIXED : MAP_FIXED_NOREPLACE;
-	if (closed)
+	if (memory->address < LOWEST)
+		at = MAP_FAILED;
+	else if (closed)
 		at = reserve(memory->address, memory->size, how);
 	else if (memory->value <= INT64_MAX - memory->size) /* behind the end of the file nothing can be touched: that ends this worker */
 		at = mmap(hint, memory->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | how, host_file, (off_t)memory->value);
