@@ -258,7 +258,7 @@ CUresult rm_bulk_out(bool async, void *dst, uint64_t src, size_t size, CUstream 
 #ifdef __SANITIZE_THREAD__
 #define RM_EMPTY_BASE 0x7e8000000000u
 #define RM_EMPTY_SIZE 0x008000000000u
-#define RM_SPACE_BYTES ((uint64_t)1 << 35)
+#define RM_SPACE_BYTES ((uint64_t)1 << 36)
 #else
 #define RM_EMPTY_BASE 0x200000000000u
 #define RM_EMPTY_SIZE 0x200000000000u

@@ -49,6 +49,9 @@ def messages(build, folder, number, seed):
     counts = [int(n) for n in re.findall(r"\d+", done.stdout)]
     check("%d messages" % number, done.returncode == 0 and counts and counts[0] >= number, done.stdout, done.stderr[-300:])
     print(done.stdout.splitlines()[0] if done.stdout else "#")
+    if any("tsan" in l for l in sanitizer.libraries(build)):
+        bridge.skip("no call reaches a worker's own memory", "ThreadSanitizer ends a process that is asked to map what it has for itself")
+        return
     done = subprocess.run([os.path.join(build, "tests/bridge/hostile"), "--addresses"], capture_output=True, text=True)
     check("no call reaches a worker's own memory", done.returncode == 0 and "0 reached" in done.stdout, done.stdout[-300:], done.stderr[-300:])
     print(*["# " + line for line in done.stdout.splitlines()], sep="\n")

@@ -75,14 +75,16 @@ gpu_launch(CUfunction function, unsigned blocks, unsigned threads, CUstream stre
 
 /*
  * Memory to be registered. Sanitizers have that of malloc at the same addresses in every process, so that a worker built with one never has
- * them free: it is mapped then.
+ * them free: it is mapped then, below where programs are loaded, as the worker's device may have much of what is above.
  */
 static inline void *
 gpu_own_alloc(size_t alignment, size_t size)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	static uintptr_t next = 0x550000000000; /* atomic */
+	uintptr_t hint = __atomic_fetch_add(&next, (size + 0x3fffff) & ~(uintptr_t)0x1fffff, __ATOMIC_RELAXED);
 	(void)alignment;
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p = mmap((void *)hint, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
 #else

@@ -253,7 +253,7 @@ callback(CUstream stream, CUresult status, void *user)
 	seen.stream = stream;
 	seen.status = status;
 	seen.calls++;
-	*(uint32_t *)user += 1;
+	__atomic_add_fetch((uint32_t *)user, 1, __ATOMIC_RELEASE); /* who polls it may look at the others then */
 }
 
 static void
