@@ -3,6 +3,7 @@
  * worker keeps those addresses free, so that it can have it there too (remote_host.c). It is a help and no promise.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "client/remote.h"
 
@@ -26,10 +27,15 @@ rm_layout(struct session_space used[SESSION_USED])
 			continue;
 		uint64_t from = low > LOWEST + NEAR ? low - NEAR : LOWEST, to = high < END - NEAR ? high + NEAR : END;
 		struct session_space *last = count ? &used[count - 1] : NULL;
-		if (last && from <= last->base + last->size)
+		if (last && from <= last->base + last->size) {
 			last->size = to - last->base;
-		else if (count < SESSION_USED)
-			used[count++] = (struct session_space){ from, to - from };
+			continue;
+		}
+		if (count == SESSION_USED) { /* the program's own is first, what is mapped last */
+			memmove(&used[1], &used[2], (SESSION_USED - 2) * sizeof(*used));
+			count--;
+		}
+		used[count++] = (struct session_space){ from, to - from };
 	}
 	if (maps)
 		fclose(maps);

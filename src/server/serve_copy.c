@@ -150,8 +150,8 @@ keep(uint64_t base, uint64_t end)
 }
 
 /* What lies between this process's own mappings, of which there are few as yet. */
-void
-sv_addresses_keep(const struct session_space used[SESSION_USED])
+static void
+keep_once(const struct session_space used[SESSION_USED])
 {
 	static struct session_space own[1024];
 	unsigned count = 0;
@@ -176,6 +176,14 @@ sv_addresses_keep(const struct session_space used[SESSION_USED])
 		}
 		keep(at, end);
 	}
+}
+
+/* Twice: something may be mapped between a look and a reservation, which then fails. */
+void
+sv_addresses_keep(const struct session_space used[SESSION_USED])
+{
+	for (unsigned n = 0; n < 2; n++)
+		keep_once(used);
 }
 
 static bool
