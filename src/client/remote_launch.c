@@ -234,8 +234,9 @@ send_launch(const CUlaunchConfig *c, CUfunction f, bool cooperative, void **para
 		return rm_do(&r);
 	if (c->numAttrs)
 		shape.attributes = hash_attributes(c->attrs, c->numAttrs);
-	if (c->numAttrs) /* some name an event that the launch records */
-		rm_event_opaque(c->attrs, c->numAttrs * sizeof(*c->attrs));
+	for (unsigned n = 0; n < c->numAttrs; n++) /* the launch records the event */
+		if (c->attrs[n].id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT || c->attrs[n].id == CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT)
+			rm_event_opaque(&c->attrs[n].value, sizeof(c->attrs[n].value));
 	if (memcmp(place, &shape, sizeof(shape)) == 0 && !rm_may_capture())
 		return rm_send(&r);
 	result = rm_do(&r);

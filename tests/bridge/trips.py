@@ -281,6 +281,19 @@ def same(name, way, what, program):
     check("%s: %s" % (name, what), out == want and out, out, want, log)
 
 
+def names(name, way):
+    """Names that a module does not have."""
+    out, calls, log = traced(way, KERNELS + """
+f = P()
+for _ in range(40): print(*{cuda.cuModuleGetFunction(ref(f), module, b"none%d" % n) for n in range(5)}, cuda.cuModuleGetFunction(ref(f), module, b"bad"))
+other = P()
+must(cuda.cuModuleLoadData(ref(other), ptx.replace(b"bad()", b"none3()")), cuda.cuModuleGetFunction(ref(f), other, b"none3"))
+print(cuda.cuModuleGetFunction(ref(f), module, b"none3"), cuda.cuModuleGetFunction(ref(f), other, b"bad"))
+""")
+    check("%s: what a module does not have is asked once" % name, out == ["500 0"] * 40 + ["500 500"] and awaited(calls, "cuModuleGetFunction") <= 14,
+          calls.get("cuModuleGetFunction"), set(out), log)
+
+
 PRINTING = """
 libc, e = ctypes.CDLL(None), events(1)[0]
 warm(e)
@@ -315,6 +328,15 @@ must(cuda.cuGraphInstantiateWithFlags(ref(exec_), graph, ctypes.c_uint64(0)))
 must(cuda.cuEventRecord(f, stream)); print(poll(f)[0])
 count(40000000); must(cuda.cuGraphLaunch(exec_, stream))
 print(cuda.cuEventQuery(f)); print(poll(f)[0], cuda.cuStreamQuery(stream))
+class Attribute(ctypes.Structure): _fields_ = [("id", ctypes.c_uint), ("event", P), ("flags", ctypes.c_int * 2), ("rest", ctypes.c_byte * 48)]
+class Config(ctypes.Structure): _fields_ = [("shape", ctypes.c_uint * 7), ("stream", P), ("attributes", P), ("count", ctypes.c_uint)]
+g = events(1)[0]
+warm(g); must(cuda.cuEventRecord(g, stream)); print(poll(g)[0])
+attribute = Attribute(7, g)
+config = Config((1, 1, 1, 1, 1, 1, 0), stream, ctypes.cast(ref(attribute), P), 1)
+times = ctypes.c_uint32(60000000)
+params = (P * 2)(ctypes.cast(ref(buffer), P), ctypes.cast(ref(times), P))
+print(cuda.cuLaunchKernelEx(ref(config), work, params, None), cuda.cuEventQuery(g)); print(poll(g)[0])
 """
 
 
@@ -373,6 +395,7 @@ def main():
             contexts(name, way)
             polls(name, way)
             redundant(name, way)
+            names(name, way)
             same(name, way, "what kernels print comes home with a synchronisation", PRINTING)
             same(name, way, "a kernel that fails is told to who polls", FAILING)
             same(name, way, "events of captures and graphs", CAPTURED)
