@@ -440,6 +440,22 @@ rm_cuKernelGetName(const char **name, CUkernel hfunc)
 	return ask_name(CALL_cuKernelGetName, name, (uint64_t)(uintptr_t)hfunc);
 }
 
+/* cuBLAS asks for long lists of names in a library that is NULL: what the device says of that does not depend on the name. */
+CUresult
+rm_cuLibraryGetKernel(CUkernel *pKernel, CUlibrary library, const char *name)
+{
+	static CUresult of_none; /* atomic; CUDA_SUCCESS: not known */
+	bool none = pKernel && !library && name && !rm_strict() && !rm_failed();
+	CUresult result = none ? __atomic_load_n(&of_none, __ATOMIC_RELAXED) : CUDA_SUCCESS;
+
+	if (result != CUDA_SUCCESS)
+		return result;
+	result = rm_call(CALL_cuLibraryGetKernel, (const void *const[]){ &pKernel, &library, &name });
+	if (none && result == CUDA_ERROR_INVALID_HANDLE)
+		__atomic_store_n(&of_none, result, __ATOMIC_RELAXED);
+	return result;
+}
+
 /* A function that host and device share could not be called here: what the worker finds wrong with the question is the answer. */
 CUresult
 rm_cuLibraryGetUnifiedFunction(void **fptr, CUlibrary library, const char *symbol)

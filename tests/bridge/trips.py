@@ -115,6 +115,16 @@ print(len(wrong), cuda.cuCtxSynchronize())
     check("%s: four threads make and end events and streams" % name, out == ["0 0"], out[:5], log)
 
 
+def names(name, way):
+    out, calls, log = traced(way, KERNELS + """
+f = P()
+print({cuda.cuLibraryGetKernel(ref(f), None, b"name%d" % n) for n in range(50)})
+print({cuda.cuModuleGetFunction(ref(f), module, b"none") for n in range(50)})
+""")
+    check("%s: names that nothing has are asked for once" % name,
+          out == ["{400}", "{500}"] and awaited(calls, "cuLibraryGetKernel") == 1 and awaited(calls, "cuModuleGetFunction") <= 4, out, calls, log)
+
+
 CONTEXTS = """
 other = P()
 old = events(5)
@@ -393,6 +403,7 @@ def main():
         for name, way in ways.items():
             creation(name, way)
             contexts(name, way)
+            names(name, way)
             polls(name, way)
             redundant(name, way)
             names(name, way)
