@@ -189,12 +189,15 @@ send_launch(const CUlaunchConfig *c, CUfunction f, bool cooperative, void **para
 	struct rm_shape shape = { (uint64_t)(uintptr_t)f, (uint64_t)(uintptr_t)c->hStream, (uint64_t)(uintptr_t)fw_thread.ctx |
 		fw_thread.per_thread_stream, rm_epoch(CALL_TOUCHES_STREAM | CALL_TOUCHES_SETTING | CALL_TOUCHES_OTHER), { c->gridDimX, c->gridDimY, c->gridDimZ }, { c->blockDimX, c->blockDimY, c->blockDimZ },
 		c->sharedMemBytes, cooperative, 0, 0 };
+	const struct rm_thread *thread = rm_thread();
 	const struct layout *layout = NULL;
 	const void *buffer = NULL;
 	size_t buffer_bytes = 0;
 	struct rm_request r;
 	CUresult result;
 
+	if (thread)
+		wire_soon(thread->channel->to);
 	if (params && extra)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (extra) {

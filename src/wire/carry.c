@@ -228,6 +228,7 @@ sender_main(void *argument)
 		if (due)
 			beat = now;
 		if (send_in_turn(link, due)) {
+			__atomic_store_n(&link->sender_sleep, WIRE_AWAKE, __ATOMIC_RELAXED);
 			if (!due) {
 				nap = NAP_MIN;
 				naps = 0;
@@ -235,11 +236,10 @@ sender_main(void *argument)
 			continue;
 		}
 		uint32_t state = naps++ < NAPS_BEFORE_SLEEP ? WIRE_NAPPING : WIRE_SLEEPING;
-		__atomic_store_n(&link->sender_sleep, state, __ATOMIC_RELAXED);
+		uint32_t before = __atomic_exchange_n(&link->sender_sleep, state, __ATOMIC_SEQ_CST);
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		if (!send_in_turn(link, false) && wire_alive(link))
-			wire_nap(&link->sender_sleep, state, state == WIRE_NAPPING ? nap : WIRE_LIVENESS_MS * 1000000ull);
-		__atomic_store_n(&link->sender_sleep, WIRE_AWAKE, __ATOMIC_RELAXED);
+		if (!send_in_turn(link, false) && wire_alive(link)) /* who sleeps naps first: see wire_publish() */
+			wire_nap(&link->sender_sleep, state, state != before || state == WIRE_NAPPING ? nap : WIRE_LIVENESS_MS * 1000000ull);
 		nap = nap * 2 < NAP_MAX ? nap * 2 : NAP_MAX;
 	}
 	return NULL;

@@ -195,14 +195,17 @@ wire_reserve(struct wire_ring *ring, uint32_t size)
 }
 
 static void
-publish(struct wire_ring *ring, struct wire_record *record, uint32_t wakes_from)
+show(struct wire_ring *ring, const struct wire_record *record)
 {
 	ring->head += room_of(record->size);
 	if (!ring->link->carried)
 		fw_order_told(ring->link);
 	__atomic_store_n(&ring->shared->head, ring->head, __ATOMIC_RELEASE);
-	/* Pairs with the fence of who goes to sleep: either it sees the record, or we see that it sleeps. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+static void
+wake_reader(struct wire_ring *ring, uint32_t wakes_from)
+{
 	if (__builtin_expect(__atomic_load_n(ring->sleep, __ATOMIC_RELAXED) >= wakes_from, 0)) {
 		__atomic_fetch_add(&ring->link->counts.wakes, 1, __ATOMIC_RELAXED);
 		wire_wake(ring->sleep);
@@ -210,9 +213,26 @@ publish(struct wire_ring *ring, struct wire_record *record, uint32_t wakes_from)
 }
 
 void
+wire_soon(const struct wire_ring *ring)
+{
+#if defined(__x86_64__)
+	const uint8_t *next = ring->data + (ring->head & MASK);
+
+	for (unsigned n = 0; n < 6; n++)
+		__asm__ volatile("prefetchw %0" : : "m"(next[n * WIRE_LINE]));
+	__asm__ volatile("prefetchw %0" : : "m"(ring->shared->head));
+#endif
+}
+
+/*
+ * Without a fence, which would wait until the reader's core has given the line away. So the reader may say that it sleeps and not see the record
+ * yet, while we do not see that it sleeps; but it looks again after a nap, and the record is there by then.
+ */
+void
 wire_publish(struct wire_ring *ring, struct wire_record *record)
 {
-	publish(ring, record, WIRE_SLEEPING);
+	show(ring, record);
+	wake_reader(ring, WIRE_SLEEPING);
 }
 
 uint32_t
@@ -226,10 +246,13 @@ wire_publish_wake(struct wire_ring *ring, struct wire_record *record)
 {
 	if (!ring->link->carried) {
 		__atomic_store_n(&ring->shared->core, wire_core_here(), __ATOMIC_RELAXED);
-		publish(ring, record, WIRE_NAPPING);
+		show(ring, record);
+		/* Pairs with the fence of who goes to sleep: either it sees the record, or we see that it sleeps. */
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		wake_reader(ring, WIRE_NAPPING);
 		return;
 	}
-	publish(ring, record, UINT32_MAX);
+	show(ring, record);
 	wire_send_now(ring->link);
 }
 
@@ -320,7 +343,7 @@ wire_wait(struct wire_ring *ring, struct wire_record *header, int timeout_ms)
 		if (!begin)
 			begin = now;
 		if (!wire_alive(ring->link) || wire_ended(ring) || (timeout_ms >= 0 && now - begin > (uint64_t)timeout_ms * 1000000))
-			return NULL;
+			break;
 		if (ring->link->carried && wire_pump(ring->link))
 			continue;
 		if (now - begin < ring->patience) {
@@ -336,19 +359,20 @@ wire_wait(struct wire_ring *ring, struct wire_record *header, int timeout_ms)
 			continue;
 		}
 		/* Naps are bounded, so that who sends a record that can wait need not wake us; after a second of them we sleep. */
-		uint32_t state = naps < NAPS_BEFORE_SLEEP ? WIRE_NAPPING : WIRE_SLEEPING;
-		__atomic_store_n(ring->sleep, state, __ATOMIC_RELAXED);
+		uint32_t state = naps++ < NAPS_BEFORE_SLEEP ? WIRE_NAPPING : WIRE_SLEEPING;
+		uint32_t before = __atomic_exchange_n(ring->sleep, state, __ATOMIC_SEQ_CST);
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		if (__atomic_load_n(&ring->shared->head, __ATOMIC_RELAXED) == ring->tail && wire_alive(ring->link) && !wire_ended(ring)) {
-			wire_nap(ring->sleep, state, state == WIRE_NAPPING ? nap : WIRE_LIVENESS_MS * 1000000ull);
+			/* Who sleeps naps first: see wire_publish(). */
+			wire_nap(ring->sleep, state, state != before || state == WIRE_NAPPING ? nap : WIRE_LIVENESS_MS * 1000000ull);
 			__atomic_fetch_add(&ring->link->counts.sleeps, 1, __ATOMIC_RELAXED);
 		}
-		__atomic_store_n(ring->sleep, WIRE_AWAKE, __ATOMIC_RELAXED);
 		nap = nap * 2 < NAP_MAX ? nap * 2 : NAP_MAX;
-		naps++;
 	}
+	if (naps)
+		__atomic_store_n(ring->sleep, WIRE_AWAKE, __ATOMIC_RELAXED);
 	/* The next wait is taken to be like this one. */
-	if (begin && !__atomic_load_n(&spin_is_fixed, __ATOMIC_RELAXED))
+	if (payload && begin && !__atomic_load_n(&spin_is_fixed, __ATOMIC_RELAXED))
 		ring->patience = wire_now() - begin < SOON_NS ? SOON_NS : wire_spin_ns();
 	return payload;
 }

@@ -56,6 +56,8 @@ struct wire_channel {
 struct wire_record *wire_reserve(struct wire_ring *ring, uint32_t size);
 /* Publishes it; its size may have been made smaller than what was reserved. */
 void wire_publish(struct wire_ring *ring, struct wire_record *record);
+/* A record will be written soon: its place, which the reader has had last, comes to this core meanwhile. */
+void wire_soon(const struct wire_ring *ring);
 /* The same, and wakes a napping reader, or sends at once: for a record whose answer is awaited. */
 void wire_publish_wake(struct wire_ring *ring, struct wire_record *record);
 
