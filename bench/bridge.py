@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What calls cost through the bridge, beside the same in process, in one run: medians over rounds taken in turn.
 
-    bench/bridge.py --build build [--rounds 3] [--streams 2]
+    bench/bridge.py --build build [--rounds 3] [--steps 9] [--streams 2]
 
 Beside them, in each round, what iperf3 reaches over the loopback device with as many connections as large copies have.
 """
@@ -58,6 +58,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=9, help="rounds of the training step, each place in turn")
     parser.add_argument("--streams", type=int, default=2, help="connections for large copies")
     options = parser.parse_args()
     build = os.path.abspath(options.build)
@@ -80,12 +81,12 @@ def main():
             if has_tls:
                 places["tls"] = dict(base, FARWARP_SERVER=tls, **tls_settings(log))
             far = {"in process": base, "unix": places["unix"], "tcp, 100 us": dict(places["tcp"], FARWARP_WIRE_RTT_US="100"),
-                   "tcp, 500 us": dict(places["tcp"], FARWARP_WIRE_RTT_US="500")}
+                   "tcp, 500 us": dict(places["tcp"], FARWARP_WIRE_RTT_US="500"), "in process again": base}
             rounds, beside, steps = [], [], []
             for _ in range(options.rounds):
                 rounds.append({place: measure(program, environment) for place, environment in places.items()})
                 beside.append(iperf(options.streams))
-            for _ in range(3 * options.rounds):  # the places in turn, as the machine's speed drifts
+            for _ in range(options.steps):  # the places in turn, as the machine's speed drifts
                 steps.append({place: measure(program, environment, "steps")["training_step_of_1000_launches"][0] for place, environment in far.items()})
             calls = None
             if shutil.which("strace"):
@@ -99,9 +100,12 @@ def main():
     for name, (_, unit) in rounds[0]["in process"].items():
         values = [statistics.median(r[place][name][0] for r in rounds) for place in places]
         print("| %s | %s |" % (name.replace("_", " "), " | ".join("%.4g %s" % (v, unit) for v in values)))
-    print("\nThe training step with round trips injected, median of %d rounds of 9 steps; the ratio to in process is the rounds' median:" % len(steps))
+    print("\nThe training step with round trips injected, median of %d rounds of 9 steps; ratios to the mean of both in process, median (quartiles):" %
+          len(steps))
     for place in far:
-        print("- %s: %.2f ms, %.3f" % (place, statistics.median(s[place] for s in steps), statistics.median(s[place] / s["in process"] for s in steps)))
+        ratios = sorted(2 * s[place] / (s["in process"] + s["in process again"]) for s in steps)
+        print("- %s: %.2f ms, %.3f (%.3f to %.3f)" % (place, statistics.median(s[place] for s in steps), statistics.median(ratios),
+                                                     ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]))
     if beside[0]:
         print("\niperf3 -P %d over the loopback device: %.2f GB/s. Copies over tcp beside it in each round (median):" %
               (options.streams, statistics.median(beside)))
