@@ -131,6 +131,23 @@ rm_traffic(void)
 	return mine ? mine->traffic : (struct rm_traffic){ 0 };
 }
 
+/* ---- calls by their names ------------------------------------------------------------------------------------------ */
+
+static bool
+has_word(enum cuda_call_id call, const char *const *words, size_t count)
+{
+	for (size_t n = 0; n < count; n++)
+		if (strstr(call_descs[call].name, words[n]))
+			return true;
+	return false;
+}
+
+static bool
+is_of_graphs(enum cuda_call_id call)
+{
+	return strncmp(call_descs[call].name, "cuGraph", 7) == 0;
+}
+
 /* ---- memory whose pages move --------------------------------------------------------------------------------------- */
 
 /* Work for the device, that may read or write memory. Host functions and events do not; nor do allocations. */
@@ -146,10 +163,7 @@ is_work(uint16_t kind)
 		return kind == SESSION_BULK_IN || kind == SESSION_BULK_OUT;
 	uint8_t answer = __atomic_load_n(&known[kind], __ATOMIC_RELAXED);
 	if (!answer) {
-		answer = call_descs[kind].class == CALL_CLASS_ASYNC ? 2 : 1;
-		for (size_t n = 0; n < sizeof(yes) / sizeof(yes[0]); n++)
-			if (strstr(call_descs[kind].name, yes[n]))
-				answer = 2;
+		answer = call_descs[kind].class == CALL_CLASS_ASYNC || has_word(kind, yes, sizeof(yes) / sizeof(yes[0])) ? 2 : 1;
 		for (size_t n = 0; n < sizeof(not) / sizeof(not[0]); n++)
 			if (strncmp(call_descs[kind].name, not[n], strlen(not[n])) == 0)
 				answer = 1;
@@ -256,7 +270,7 @@ show_memory(const struct rm_request *r)
 	uint64_t p;
 
 	if (!r->channel || r->kind >= CALL_COUNT || r->kind == CALL_cuMemcpyHtoD_v2 || r->kind == CALL_cuMemcpyHtoDAsync_v2 ||
-	    (!is_work(r->kind) && strncmp(call_descs[r->kind].name, "cuGraph", 7) != 0))
+	    (!is_work(r->kind) && !is_of_graphs(r->kind)))
 		return;
 	while ((p = rm_host_own(r->out.data, r->out.at))) {
 		pthread_mutex_lock(&lock);
@@ -340,16 +354,7 @@ take_part(struct rm_request *r, const struct wire_record *header, const uint8_t 
 static bool
 gives_events_away(uint16_t kind)
 {
-	static uint8_t known[CALL_COUNT]; /* atomic: 1 no, 2 yes */
-
-	if (kind >= CALL_COUNT)
-		return false;
-	uint8_t answer = __atomic_load_n(&known[kind], __ATOMIC_RELAXED);
-	if (!answer) {
-		answer = strncmp(call_descs[kind].name, "cuGraph", 7) == 0 && kind != CALL_cuGraphLaunch ? 2 : 1;
-		__atomic_store_n(&known[kind], answer, __ATOMIC_RELAXED);
-	}
-	return answer == 2;
+	return kind < CALL_COUNT && kind != CALL_cuGraphLaunch && is_of_graphs(kind);
 }
 
 CUresult
@@ -446,10 +451,7 @@ ends_something(enum cuda_call_id call)
 	uint8_t answer = __atomic_load_n(&known[call], __ATOMIC_RELAXED);
 
 	if (!answer) {
-		answer = 1;
-		for (size_t n = 0; n < sizeof(words) / sizeof(words[0]); n++)
-			if (strstr(call_descs[call].name, words[n]))
-				answer = 2;
+		answer = has_word(call, words, sizeof(words) / sizeof(words[0])) ? 2 : 1;
 		__atomic_store_n(&known[call], answer, __ATOMIC_RELAXED);
 	}
 	return answer == 2;
@@ -461,10 +463,7 @@ makes_something(enum cuda_call_id call)
 {
 	static const char *const words[] = { "Create", "Instantiate", "Clone", "Alloc" };
 
-	for (size_t n = 0; n < sizeof(words) / sizeof(words[0]); n++)
-		if (strstr(call_descs[call].name, words[n]))
-			return true;
-	return false;
+	return has_word(call, words, sizeof(words) / sizeof(words[0]));
 }
 
 static void
