@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -27,15 +26,6 @@
 #define ASK_NS 1000000   /* of polling, before the worker is asked; longer if it takes long to answer */
 #define FIRST_ASKED 4    /* questions about events before there are marks: who asks once needs none */
 #define MARKS_TAG (UINT64_MAX - 2)
-
-static uint64_t
-now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* ---- marks ------------------------------------------------------------------------------------------------------------- */
 
@@ -404,7 +394,7 @@ is_pending(struct rm_object *event, uint64_t before)
 	if (!__atomic_load_n(&event->number, __ATOMIC_ACQUIRE) || !__atomic_load_n(&event->marked, __ATOMIC_RELAXED) ||
 	    __atomic_load_n(&event->heard, __ATOMIC_RELAXED) != rm_heard())
 		return false;
-	uint64_t asked = __atomic_load_n(&event->asked, __ATOMIC_RELAXED), now = now_ns();
+	uint64_t asked = __atomic_load_n(&event->asked, __ATOMIC_RELAXED), now = wire_now();
 	if (!asked)
 		__atomic_store_n(&event->asked, now, __ATOMIC_RELAXED); /* the first question after the record */
 	return !asked || now - asked < __atomic_load_n(&patience, __ATOMIC_RELAXED);
@@ -423,7 +413,7 @@ is_proved(const struct rm_object *event)
 static CUresult
 ask_event(enum cuda_call_id call, CUevent handle, struct rm_object *event)
 {
-	uint64_t number = event ? __atomic_load_n(&event->number, __ATOMIC_ACQUIRE) : 0, heard = rm_heard(), begin = event ? now_ns() : 0;
+	uint64_t number = event ? __atomic_load_n(&event->number, __ATOMIC_ACQUIRE) : 0, heard = rm_heard(), begin = event ? wire_now() : 0;
 	struct rm_request r;
 
 	rm_begin(&r, (uint16_t)call, 8);
@@ -431,7 +421,7 @@ ask_event(enum cuda_call_id call, CUevent handle, struct rm_object *event)
 	CUresult result = rm_do(&r);
 	if (!event || (result != CUDA_SUCCESS && result != CUDA_ERROR_NOT_READY))
 		return result;
-	uint64_t end = now_ns(), pause = 4 * (end - begin);
+	uint64_t end = wire_now(), pause = 4 * (end - begin);
 	if (result == CUDA_ERROR_NOT_READY)
 		__atomic_store_n(&patience, pause > ASK_NS ? pause : ASK_NS, __ATOMIC_RELAXED);
 	__atomic_store_n(&event->heard, heard + 1, __ATOMIC_RELAXED); /* its own answer: any other's makes another number of it */

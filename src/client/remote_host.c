@@ -23,7 +23,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -275,15 +274,6 @@ static __thread struct {
 	uint64_t address, until;
 } repeated __attribute__((tls_model("initial-exec"))); /* the last fault that came too late */
 
-static uint64_t
-now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 bool
 rm_host_replacing(uint64_t address)
 {
@@ -298,7 +288,7 @@ rm_host_replacing(uint64_t address)
 			sched_yield();
 		thawed = until > thawed ? until : thawed;
 	}
-	if (thawed && now() < thawed)
+	if (thawed && wire_now() < thawed)
 		return true;
 	if (!thawed || (repeated.address == address && repeated.until == thawed))
 		return false;
@@ -318,7 +308,7 @@ freeze(uintptr_t from, size_t size)
 	__atomic_store_n(&f->to, from + size, __ATOMIC_RELEASE);
 	if (mprotect((void *)from, size, PROT_READ) == 0)
 		return f;
-	__atomic_store_n(&f->until, now() + THAWED_NS, __ATOMIC_RELEASE);
+	__atomic_store_n(&f->until, wire_now() + THAWED_NS, __ATOMIC_RELEASE);
 	return NULL;
 }
 
@@ -358,7 +348,7 @@ replace_part(uintptr_t from, size_t size, uint64_t offset)
 		munmap(copy, size);
 	}
 	if (f)
-		__atomic_store_n(&f->until, now() + THAWED_NS, __ATOMIC_RELEASE);
+		__atomic_store_n(&f->until, wire_now() + THAWED_NS, __ATOMIC_RELEASE);
 	return good;
 }
 

@@ -115,7 +115,6 @@ void wire_ring_end(struct wire_ring *ring);                       /* by its writ
 void wire_wake(uint32_t *sleep);
 /* Waits up to `ns` at a futex that holds `state`. */
 void wire_nap(uint32_t *sleep, uint32_t state, uint64_t ns);
-uint64_t wire_now(void);
 unsigned wire_spin_ns(void);
 
 /* link.c */

@@ -20,6 +20,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Nanoseconds of CLOCK_MONOTONIC; in a signal handler too. */
+uint64_t wire_now(void);
+
 #define WIRE_RING_BYTES (4u << 20) /* of one direction of a channel */
 #define WIRE_PAYLOAD_MAX (1u << 20) /* of a record */
 #define WIRE_LIVENESS_MS 100
