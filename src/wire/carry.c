@@ -236,7 +236,7 @@ sender_main(void *argument)
 			continue;
 		}
 		uint32_t state = naps++ < NAPS_BEFORE_SLEEP ? WIRE_NAPPING : WIRE_SLEEPING;
-		uint32_t before = __atomic_exchange_n(&link->sender_sleep, state, __ATOMIC_SEQ_CST);
+		uint32_t before = __atomic_exchange_n(&link->sender_sleep, state, __ATOMIC_RELAXED);
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		if (!send_in_turn(link, false) && wire_alive(link)) /* who sleeps naps first: see wire_publish() */
 			wire_nap(&link->sender_sleep, state, state != before || state == WIRE_NAPPING ? nap : WIRE_LIVENESS_MS * 1000000ull);

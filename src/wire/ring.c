@@ -360,7 +360,7 @@ wire_wait(struct wire_ring *ring, struct wire_record *header, int timeout_ms)
 		}
 		/* Naps are bounded, so that who sends a record that can wait need not wake us; after a second of them we sleep. */
 		uint32_t state = naps++ < NAPS_BEFORE_SLEEP ? WIRE_NAPPING : WIRE_SLEEPING;
-		uint32_t before = __atomic_exchange_n(ring->sleep, state, __ATOMIC_SEQ_CST);
+		uint32_t before = __atomic_exchange_n(ring->sleep, state, __ATOMIC_RELAXED);
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		if (__atomic_load_n(&ring->shared->head, __ATOMIC_RELAXED) == ring->tail && wire_alive(ring->link) && !wire_ended(ring)) {
 			/* Who sleeps naps first: see wire_publish(). */
