@@ -208,7 +208,7 @@ add(struct sv_staging *staging, const struct stage *like, CUresult *result)
 }
 
 /* What is fetched now is a copy of what the client has now; else it is fetched and sent when the copy's turn has come. */
-static CUresult
+static void
 when(struct sv_staging *staging, struct stage *stage, bool now)
 {
 	if (now && stage->in)
@@ -217,7 +217,6 @@ when(struct sv_staging *staging, struct stage *stage, bool now)
 		staging->staged->has_in = true;
 	else
 		staging->staged->has_out = true;
-	return CUDA_SUCCESS;
 }
 
 CUresult
@@ -231,7 +230,8 @@ sv_stage(struct sv_staging *staging, CUdeviceptr *address, uint64_t size, bool i
 	if (!stage)
 		return result;
 	*address = (CUdeviceptr)(uintptr_t)stage->bytes;
-	return when(staging, stage, now);
+	when(staging, stage, now);
+	return CUDA_SUCCESS;
 }
 
 /* A box of bytes whose first one is at `address`. `packed`: where it lies here. */
@@ -248,7 +248,8 @@ stage_box(struct sv_staging *staging, const struct stage *box, bool now, uint8_t
 	if (!stage)
 		return result;
 	*packed = stage->bytes;
-	return when(staging, stage, now);
+	when(staging, stage, now);
+	return CUDA_SUCCESS;
 }
 
 CUresult
